@@ -1,0 +1,9 @@
+"""From clean latents to (noisy input, time, target, weight): the maths of noising, with no model in it.
+
+Shape suffixes in this room: B batch, C latent channels, H W latent height and width, T training time steps.
+"""
+
+from .base import Noised, Objective
+from .ddpm import Ddpm
+
+__all__ = ["Ddpm", "Noised", "Objective"]

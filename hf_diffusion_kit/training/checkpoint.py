@@ -1,0 +1,138 @@
+"""Everything a run needs to go on as if it had never stopped: one folder a checkpoint, safetensors and JSON, whole or absent."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import CheckpointError, StorageError
+
+FORMAT = 1
+"""Raised when the folder's layout changes; a reader refuses what is newer than itself."""
+NAME = re.compile(r"checkpoint-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    """Optimizer steps taken."""
+    weights: dict[str, Tensor]
+    """`part.name` -> trained parameter."""
+    optimizer: dict[str, Tensor]
+    """`index.key` -> tensor of the optimizer's state."""
+    state: dict[str, Any]
+    """JSON: losses, ledger, the settings the run was started with."""
+
+
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Writes `checkpoint-000123` into the run's folder; older ones go only when the new one has been read back."""
+    target = folder / f"checkpoint-{checkpoint.step:06d}"
+    half = folder / f".tmp-{target.name}"
+    try:
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.weights.items()}, half / "weights.safetensors")
+        save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()}, half / "optimizer.safetensors")
+        (half / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(half.iterdir())}
+        (half / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+        for path in (*half.iterdir(), half):
+            sync(path)
+        shutil.rmtree(target, ignore_errors=True)  # only ever one that was found broken, or the same step again
+        half.replace(target)
+        sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(half, ignore_errors=True)
+        raise StorageError(
+            f"the checkpoint of step {checkpoint.step} could not be written: {error}",
+            where=folder,
+            fix="make room or name another folder, then `hfdk resume`; the checkpoint before it is untouched",
+            case=3,
+        ) from error
+    if (fault := broken(target)) is None:
+        older = [step for step in steps_in(folder) if step < checkpoint.step]
+        for old in older[: max(0, len(older) - keep + 1)]:
+            shutil.rmtree(folder / f"checkpoint-{old:06d}", ignore_errors=True)
+    else:
+        raise CheckpointError(f"was written and cannot be read back: {fault}", where=target, case=1)
+    return target
+
+
+def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest valid checkpoint; `say` is told of each one that was passed over, and why. None when there is none at all.
+
+    Raises CheckpointError when there are some and none is valid.
+    """
+    found = steps_in(folder)
+    for step in reversed(found):
+        path = folder / f"checkpoint-{step:06d}"
+        if fault := broken(path):
+            say(f"{path.name} passed over: {fault}")
+            continue
+        return load(path)
+    if found:
+        raise CheckpointError("holds no valid checkpoint", where=folder, fix="start the run anew in another folder", case=1)
+    return None
+
+
+def load(path: Path) -> Checkpoint:
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return Checkpoint(state.pop("step"), load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state)
+
+
+def broken(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None when every file is as its manifest says."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] > FORMAT:
+            return f"its format {manifest['format']} is newer than this version reads ({FORMAT})"
+        for name, told in manifest["files"].items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != told["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes, not {told['bytes']}"
+            if sha256(file) != told["sha256"]:
+                return f"{name} is not what was written (sha256)"
+    except FileNotFoundError:
+        return "it has no manifest.json"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its manifest.json cannot be read: {error}"
+    return None
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps of all checkpoints in a folder, in order; folders with other names are not looked at."""
+    if not folder.is_dir():
+        return []
+    names = (NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`key: old -> new` for everything that differs between two flat settings."""
+    keys = sorted(before.keys() | now.keys())
+    return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Makes a file or a folder's list of names outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
