@@ -1,0 +1,35 @@
+"""From pictures with captions to a published, verified, fine-tuned text-to-image model on the Hugging Face Hub.
+
+Names are looked up when they are used (PEP 562): importing the package loads neither torch nor anything else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data import Captioned, load_captioned
+    from .run import Run
+    from .trainers import DreamBoothTrainer, LoraTrainer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Captioned": "data",
+    "DreamBoothTrainer": "trainers",
+    "LoraTrainer": "trainers",
+    "Run": "run",
+    "load_captioned": "data",
+}
+"""Public name -> the room that has it."""
+
+__all__ = ["Captioned", "DreamBoothTrainer", "LoraTrainer", "Run", "load_captioned"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

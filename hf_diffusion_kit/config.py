@@ -80,7 +80,7 @@ def coerced(value: Any, hint: Any, where: object) -> Any:
 
 
 def overrides(words: Iterable[str], sections: Mapping[str, type]) -> dict[str, dict[str, Any]]:
-    """`key=value` and `section.key=value` words -> {section: {key: value}}. A bare key must belong to exactly one section."""
+    """`key=value` and `section.key=value` words -> {section: {key: value}}. A bare key goes to the first section that knows it."""
     found: dict[str, dict[str, Any]] = {name: {} for name in sections}
     names = {section: {f.name for f in fields(kind)} for section, kind in sections.items()}
     for word in words:
@@ -94,9 +94,6 @@ def overrides(words: Iterable[str], sections: Mapping[str, type]) -> dict[str, d
         if not homes or name not in names[homes[0]]:
             every = {key for keys in names.values() for key in keys}
             raise ConfigError(f"there is no setting {name!r}; {nearest(name, every)}", where=word, case=1)
-        if len(homes) > 1:
-            both = ", ".join(f"{home}.{name}" for home in homes)
-            raise ConfigError(f"{name!r} is a setting of several sections", where=word, fix=f"write one of: {both}", case=1)
         found[homes[0]][name] = value_of(text.strip())
     return found
 

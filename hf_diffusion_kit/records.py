@@ -46,6 +46,8 @@ class DataRecord:
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason -> number of pictures (or captions) that were not taken. Nothing is dropped without a line here."""
     hub: Pinned | None = None
+    captions: int | None = None
+    """Captions that the rows have, no text of a picture counted twice; those missing from the ledger were not used."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,13 @@ class RunRecord:
     """UTC, ISO 8601, to the second."""
     commit: str | None = None
     """The kit's own git commit when it runs from a checkout."""
+    command: str | None = None
+    """What to type to have the same run again, without paths of one machine."""
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:
         half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        half.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         half.replace(path)
 
     @classmethod
@@ -156,7 +160,7 @@ def build(kind: Any, raw: Any) -> Any:
         return None if raw is None else build(next(a for a in typing.get_args(kind) if a is not type(None)), raw)
     if typing.get_origin(kind) is list:
         return [build(typing.get_args(kind)[0], item) for item in raw]
-    if not is_dataclass(kind):
+    if not (isinstance(kind, type) and is_dataclass(kind)):
         return raw
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind)}

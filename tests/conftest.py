@@ -1,13 +1,20 @@
 import os
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # Before anything is imported: no test may look for the Hub, and toy tensors lose to thread contention.
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", OMP_NUM_THREADS="1")
+os.environ.update(
+    HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", OMP_NUM_THREADS="1"
+)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Nor read or write the user's own caches, tokens and repositories. Clients read these when they are imported.
+HOME = Path(tempfile.mkdtemp(prefix="hfdk-tests-"))
+os.environ.update(HF_HOME=str(HOME / "hf"), HFDK_HUB_DIR=str(HOME / "hub"))
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(name, None)
 
@@ -17,11 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's own caches and tokens."""
-    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf_home"))
-    os.environ["HFDK_HUB_DIR"] = str(tmp_path_factory.mktemp("hub"))
+def homes() -> Iterator[None]:
     yield
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,3 +47,18 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients in this process may talk: to a local Hub, for there is nothing else to reach."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, online: None) -> Iterator[Any]:
+    """A running LocalHub of its own."""
+    from hf_diffusion_kit.testing import LocalHub
+
+    with LocalHub(tmp_path / "hub") as running:
+        yield running

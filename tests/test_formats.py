@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from safetensors import safe_open
 
+import tiny
 from hf_diffusion_kit.errors import ConfigError, ModelError
 from hf_diffusion_kit.families import FAMILIES
 from hf_diffusion_kit.formats import FORMATS

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import unknown
+from ..errors import FamilyError, unknown
 from .base import Conditioning, Family, Posterior, TokenCount, class_name_of
 from .sd1 import SD1
 
@@ -21,8 +21,6 @@ def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:
 
     Raises ModelError when there is no such base, FamilyError when its family is not among `FAMILIES`.
     """
-    from ..errors import FamilyError
-
     name = class_name_of(base, revision=revision)
     for kind in FAMILIES.values():
         if kind.pipeline_class.__name__ == name:

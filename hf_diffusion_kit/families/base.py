@@ -4,8 +4,7 @@ Shape suffixes in this room: B batch, C latent channels, H W latent height and w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from ..errors import FamilyError, ModelError
 from ..objectives import Objective
+from .quiet import quiet_loading
 
 Conditioning = dict[str, Tensor]
 """Everything the denoiser is told beside the latents; every value is batch-first, so that a cache can cut it up."""
@@ -75,8 +75,19 @@ class Family(ABC):
         return getattr(self.pipe, name)
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
     def latent_size_divisor(self) -> int:
+        """Pixels a latent."""
         return int(self.pipe.vae_scale_factor)
+
+    @property
+    def native_size(self) -> int:
+        """Side in pixels of the pictures that the base was made for."""
+        config: Any = self.model.config
+        return int(config.sample_size) * self.latent_size_divisor
 
     @torch.no_grad()
     def posterior(self, pixels_B3RG: Tensor) -> Posterior:
@@ -111,21 +122,13 @@ class Family(ABC):
         for name in ("vae", *self.text_encoders):
             self.part(name).to(device if encoders else "cpu")
 
-    @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """No progress bar of the pipeline's own."""
-        before = dict(getattr(self.pipe, "_progress_bar_config", {}))
-        self.pipe.set_progress_bar_config(**{**before, "disable": True})
-        try:
-            yield
-        finally:
-            self.pipe.set_progress_bar_config(**before)
-
 
 def stock_pipeline(kind: type[Any], base: str | Path, *, revision: str | None, dtype: torch.dtype) -> Any:
     """`kind.from_pretrained`, safetensors only, its many failures told in one line."""
     try:
-        return kind.from_pretrained(base, revision=revision, dtype=dtype, use_safetensors=True)
+        folder = base if Path(base).is_dir() else kind.download(base, revision=revision, use_safetensors=True)
+        with quiet_loading():
+            return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise opening_failed(base, error) from error
 
@@ -148,7 +151,3 @@ def opening_failed(base: str | Path, error: BaseException) -> ModelError:
         return ModelError(f"cannot be opened: {said}", where=base, fix="name a folder in the diffusers layout", case=2)
     fix = f"check the id and the network; to have it at hand offline: hf download {base}"
     return ModelError(f"cannot be opened: {said}", where=base, fix=fix, case=5)
-
-
-def all_parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    return [p for module in modules for p in module.parameters() if p.requires_grad]

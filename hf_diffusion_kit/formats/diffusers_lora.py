@@ -73,4 +73,6 @@ def check(tensors: dict[str, Tensor], path: Path) -> None:
         raise ModelError(f"{len(bad)} tensors are not finite ({bad[0]}); nothing was written", where=path, case=2)
     ups = [value for key, value in tensors.items() if ".up." in key or "lora_B" in key or "lora_linear_layer.up" in key]
     if not any(value.any() for value in ups):
-        raise ModelError("the adapter was never trained: all of its upper matrices are zero; nothing was written", where=path, case=2)
+        raise ModelError(
+            "the adapter was never trained: all of its upper matrices are zero; nothing was written", where=path, case=2
+        )

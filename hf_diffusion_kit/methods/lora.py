@@ -74,5 +74,8 @@ def check_targets(model: nn.Module, part: str, targets: tuple[str, ...]) -> None
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in layers):
-            ends = {name.rsplit(".", 1)[-1] if not name.rsplit(".", 1)[-1].isdigit() else ".".join(name.split(".")[-2:]) for name in layers}
+            ends = {
+                name.rsplit(".", 1)[-1] if not name.rsplit(".", 1)[-1].isdigit() else ".".join(name.split(".")[-2:])
+                for name in layers
+            }
             raise ConfigError(f"{target!r} is no layer of the {part}; {nearest(target, ends)}", where="method: targets", case=4)

@@ -86,7 +86,9 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
 def load(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return Checkpoint(state.pop("step"), load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state)
+    return Checkpoint(
+        state.pop("step"), load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
+    )
 
 
 def broken(path: Path) -> str | None:

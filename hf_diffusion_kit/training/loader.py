@@ -34,11 +34,13 @@ class Sample:
 class Loader:
     """`batch(step, micro)` is a function of its arguments and the seed: any step can be had without the ones before it."""
 
-    def __init__(self, data: Captioned, family: Family, settings: TrainSettings, size: tuple[int, int], *, role: str, text_cached: bool):
+    def __init__(
+        self, data: Captioned, family: Family, settings: TrainSettings, size: tuple[int, int], *, role: str, text_cached: bool
+    ):
         """`role` is `instance` or `class`; `text_cached` is False where the text side is trained."""
         self.data, self.family, self.settings, self.size, self.role = data, family, settings, size, role
         self.text_cached = text_cached
-        self.device = family.model.device
+        self.device = family.device
         self.cache = Cache()
         self.used: Counter[tuple[str, str]] = Counter()
         """(image id, text) -> how often the model was given it: the caption ledger."""
@@ -93,9 +95,13 @@ class Loader:
         size, notes = f"{self.size[0]}x{self.size[1]}", []
         if cropped:
             mean, most = sum(cropped) / len(cropped), max(cropped)
-            notes.append(f"{len(cropped)} of {len(cut)} {self.role} pictures were cropped to {size}: {mean:.0%} of their area on average, {most:.0%} at most")
+            notes.append(
+                f"{len(cropped)} of {len(cut)} {self.role} pictures were cropped to {size}: {mean:.0%} of their area on average, {most:.0%} at most"
+            )
         if enlarged:
-            notes.append(f"{len(enlarged)} of {len(cut)} {self.role} pictures are smaller than {size} and were enlarged, up to {max(enlarged):.1f} times")
+            notes.append(
+                f"{len(enlarged)} of {len(cut)} {self.role} pictures are smaller than {size} and were enlarged, up to {max(enlarged):.1f} times"
+            )
         return notes
 
     def prepared(self, index: int, flip: bool) -> Prepared:

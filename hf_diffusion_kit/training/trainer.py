@@ -45,8 +45,15 @@ class Trainer:
         say: Callable[[str], None] = print,
         progress: bool = True,
     ):
-        self.family, self.method, self.settings, self.folder, self.say, self.progress = family, method, settings, folder, say, progress
-        self.device = family.model.device
+        self.family, self.method, self.settings, self.folder, self.say, self.progress = (
+            family,
+            method,
+            settings,
+            folder,
+            say,
+            progress,
+        )
+        self.device = family.device
         self.size = training_size(family, settings)
         self.objective = family.objective(snr_gamma=settings.snr_gamma)
         self.trained = method.adapt(family, number(settings.seed, "adapter"))
@@ -168,7 +175,9 @@ class Trainer:
     def _stop(self, signal_number: int) -> None:
         where = self.save()
         text = f"stopped by signal {signal_number} after step {self.done} of {self.settings.steps}"
-        raise Stopped(f"{text}; saved as {where.name}" if where else text, exit_code=128 + signal_number, fix="`hfdk resume` goes on")
+        raise Stopped(
+            f"{text}; saved as {where.name}" if where else text, exit_code=128 + signal_number, fix="`hfdk resume` goes on"
+        )
 
     # Its state
 
@@ -177,13 +186,17 @@ class Trainer:
         if self.folder is None or self._saved_at == self.done:
             return self.folder and self.folder / f"checkpoint-{self.done:06d}"
         if bad := [name for name, p in self.weights.items() if not torch.isfinite(p).all()]:
-            raise ModelError(f"{len(bad)} trained weights are not finite ({bad[0]}); nothing was saved", where=self.folder, case=2)
+            raise ModelError(
+                f"{len(bad)} trained weights are not finite ({bad[0]}); nothing was saved", where=self.folder, case=2
+            )
         tensors = {
             f"{index}.{key}": value
             for index, state in self.optimizer.state_dict()["state"].items()
             for key, value in state.items()
         }
-        ledger = {loader.role: [[*key, times] for key, times in loader.used.items()] for loader in (self.loader, self.prior) if loader}
+        ledger = {
+            loader.role: [[*key, times] for key, times in loader.used.items()] for loader in (self.loader, self.prior) if loader
+        }
         state = {"losses": self.losses, "skipped": self.skipped, "ledger": ledger, "identity": self.identity}
         now = checkpoints.Checkpoint(self.done, dict(self.weights), tensors, state)
         path = checkpoints.save(self.folder, now, keep=self.settings.checkpoints_total_limit)
@@ -232,6 +245,22 @@ class Trainer:
 
     # What happened
 
+    def notes(self) -> list[str]:
+        """What was cropped, enlarged, cut, dropped or skipped, a sentence each."""
+        notes = [note for loader in (self.loader, self.prior) if loader for note in loader.notes()]
+        uses = self.ledger()
+        if cut := [use for use in uses if use.tokens_cut]:
+            longest = max(use.tokens_cut for use in cut)
+            notes.append(f"{len(cut)} of {len(uses)} captions were cut by the tokenizer, by up to {longest} tokens")
+        shown = {image_id for image_id, _ in self.loader.used}
+        if unseen := len(self.loader.rows) - len(shown):
+            notes.append(f"{unseen} of {len(self.loader.rows)} pictures were not reached in {self.done} steps")
+        if dropped := sum(times for (_, text), times in self.loader.used.items() if not text):
+            notes.append(f"{dropped} samples were shown without their caption (caption_dropout)")
+        if self.skipped:
+            notes.append(f"{self.skipped} steps had no finite loss or gradient and changed nothing")
+        return notes
+
     def ledger(self) -> list[CaptionUse]:
         """Every text that the model was really given, how often, and what the tokenizer cut of it."""
         return [use for loader in (self.loader, self.prior) if loader for use in loader.ledger()]
@@ -239,10 +268,11 @@ class Trainer:
 
 def training_size(family: Family, settings: TrainSettings) -> tuple[int, int]:
     """Height and width in pixels: as set, or as the base was made. Raises ConfigError when the family cannot take them."""
-    own = family.model.config.sample_size * family.latent_size_divisor  # type: ignore[union-attr,operator]
-    height, width = (settings.resolution * 2)[:2] if settings.resolution else (own, own)
+    height, width = (settings.resolution * 2)[:2] if settings.resolution else (family.native_size, family.native_size)
     if height % family.divides or width % family.divides:
         raise ConfigError(
-            f"{height}x{width} cannot be trained; both must be multiples of {family.divides}", where="training: resolution", case=1
+            f"{height}x{width} cannot be trained; both must be multiples of {family.divides}",
+            where="training: resolution",
+            case=1,
         )
     return height, width

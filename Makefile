@@ -1,0 +1,46 @@
+# make demo   set up, then the main job on embedded data (about two minutes)     make test   set up, then all quick tests
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS = 1
+
+.PHONY: demo test test-slow check format cards digits benchmarks clean
+
+demo: $(STAMP)
+	rm -rf demo-out
+	$(BIN)/hfdk demo --out demo-out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --timeout 1200
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+cards: $(STAMP)
+	$(BIN)/python model_cards/render.py
+
+digits: $(STAMP)
+	$(BIN)/hfdk digits train --base digits --out out/digits
+	$(BIN)/hfdk digits train --base digits-seven --out out/digits-seven
+
+benchmarks: $(STAMP)
+	$(BIN)/python benchmarks/digits.py
+
+$(STAMP): pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo-out out dist build .pytest_cache .mypy_cache .ruff_cache

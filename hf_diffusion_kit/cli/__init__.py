@@ -1,0 +1,100 @@
+"""`hfdk`: one verb, one file. Only the chosen verb's file is imported, and what is heavy only when the verb runs."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from .. import __version__
+from ..errors import KitError, nearest
+
+VERBS = {
+    "demo": "the main job on embedded data: teach a small model a digit it has never seen, publish it, load it back",
+    "subset": "pick captioned pictures, from COCO or a folder of your own, into one folder that `load_dataset` opens",
+    "check": "look at every picture and caption of a folder before it costs GPU time",
+    "train": "train an adapter from a TOML file, key=value words or flags",
+    "resume": "go on with a run that was stopped, as if it had not been",
+    "evaluate": "draw a run's gallery again and say whether it is still the same",
+    "publish": "put a finished run on the Hub, weights, pictures and card in one commit",
+    "export": "write a finished run in another format",
+    "explain": "look inside a pipeline (not there yet)",
+    "digits": "the embedded base: train it from nothing, score it, write it as a COCO folder",
+    "hub": "serve a Hugging Face Hub on this machine",
+}
+"""Verb -> what it is for. The words stand here so that `--help` imports nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or that of the error (see `errors.py`)."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it remarks on torchvision, which is not needed here
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help"):
+        print(overview())
+        return 0
+    if verb == "--version":
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        print(f"error[E-CLI-01] unknown verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
+        return 2
+    module = import_module(f".{verb}", __name__)
+    parser = Parser(
+        prog=f"hfdk {verb}",
+        description=getattr(module, "HELP", VERBS[verb]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = parser.add_argument_group("output")
+    common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    return run(module.run, parser, words[1:])
+
+
+def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+    try:
+        args = parser.parse_args(words)
+        if args.debug:
+            return finish(verb, args)
+        try:
+            return finish(verb, args)
+        except KitError as error:
+            print(error.line(), file=sys.stderr)
+            return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has left, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:
+    def say(text: str) -> None:
+        print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    result = verb(args, say)
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+    return int(result.get("exit_code", 0))
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong word is one line with the nearest right one."""
+
+    def error(self, message: str) -> Any:
+        from ..errors import ConfigError
+
+        known = [option for action in self._actions for option in action.option_strings]
+        wrong = message.rsplit(" ", 1)[-1] if message.startswith("unrecognized arguments") else ""
+        hint = f"; {nearest(wrong.partition('=')[0], known)}" if wrong.startswith("-") else ""
+        raise ConfigError(f"{message}{hint}", where=self.prog, fix=f"{self.prog} --help", case=1)
+
+
+def overview() -> str:
+    lines = [f"  {verb:10}{text}" for verb, text in VERBS.items()]
+    head = "hfdk: from captioned pictures to a verified, published adapter of a text-to-image model"
+    return "\n".join([head, "", "usage: hfdk VERB ...   (hfdk VERB --help tells of each)", "", *lines])

@@ -1,0 +1,33 @@
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+HELP = """Put a finished run on the Hub: weights, run.json, pictures and card in one commit, read back afterwards. A new repository is
+private unless --public is said. Secrets, paths of this machine and pickles are refused."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--repo", required=True, help="user/name")
+    parser.add_argument("--hub", help="`local` for the embedded one, or an address (default: huggingface.co)")
+    parser.add_argument("--public", action="store_true", help="make a new repository public")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+    parser.add_argument("--license", help="licence of the base where its own card names none")
+    parser.add_argument("--message", help="title of the commit")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    from ..run import Run
+
+    pushed = Run.open(args.folder).publish(
+        args.repo,
+        hub=args.hub,
+        private=not args.public,
+        dry_run=args.dry_run,
+        license=args.license,
+        commit_message=args.message,
+        say=say,
+    )
+    say(f"{'would publish to' if args.dry_run else 'published'}: {pushed}")
+    told = {"url": str(pushed), "oid": pushed.oid, "files": pushed.files, "bytes_sent": pushed.bytes_sent}
+    return {**told, "verified": pushed.verified, "changed": pushed.changed}

@@ -1,0 +1,58 @@
+"""One look at a base on the Hub: which commit it is at, what it may be used for, what its weights hash to."""
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ..cards import front_matter
+from ..errors import HubError, ModelError
+from ..records import Pinned
+from .door import TROUBLE
+
+
+def pin(repo_id: str, *, revision: str | None = None) -> Pinned:
+    """Hub id (and branch, tag or commit) -> its commit. Without the Hub: the commit that lies in the local cache.
+
+    Raises ModelError when there is no such model or it is closed to this token, HubError when neither Hub nor cache has it.
+    """
+    try:
+        info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    except GatedRepoError:
+        raise ModelError(
+            "asks for its terms to be accepted",
+            where=repo_id,
+            fix=f"open https://huggingface.co/{repo_id}, then hf auth login",
+            case=5,
+        ) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise ModelError(
+            "there is no such model or revision, or this token may not see it", where=repo_id, fix="check the id", case=5
+        ) from None
+    except (HfHubHTTPError, *TROUBLE) as error:
+        cached = from_cache(repo_id, revision)
+        if cached is None:
+            fix = f"check the network; to have it at hand offline: hf download {repo_id}"
+            raise HubError(
+                f"cannot be reached and is not in the cache: {type(error).__name__}", where=repo_id, fix=fix, case=5
+            ) from error
+        return cached
+    card = info.card_data.to_dict() if info.card_data else {}
+    weights = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs and s.rfilename.endswith(".safetensors")}
+    return Pinned(repo_id, info.sha, license_of(card), weights, on_hub=True)
+
+
+def from_cache(repo_id: str, revision: str | None) -> Pinned | None:
+    """The snapshot that an earlier download left; its weights are named by the commit and not hashed again."""
+    index = try_to_load_from_cache(repo_id, "model_index.json", revision=revision)
+    if not isinstance(index, str):
+        return None
+    snapshot = Path(index).parent
+    card = snapshot / "README.md"
+    told = front_matter.read(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    return Pinned(repo_id, snapshot.name, license_of(told), on_hub=True)
+
+
+def license_of(card: dict[str, object]) -> str | None:
+    value = card.get("license")
+    return str(value[0] if isinstance(value, list) else value) if value else None

@@ -1,0 +1,185 @@
+"""All settings of one run, section by section: what a run's TOML file holds, what a trainer's keywords are sorted into."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from . import config
+from .errors import ConfigError, nearest, positive
+from .methods import Method, method
+from .training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """Section `[base]`: the model that is adapted."""
+
+    id: str
+    """Hub id (`user/name`), a folder in the diffusers layout, or an embedded base: `digits`, `digits-seven`."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; it is pinned to its commit when the run begins."""
+    license: str | None = None
+    """States the licence of a base whose own card does not."""
+    device: str | None = None
+    """`cuda`, `mps` or `cpu`; None takes the fastest that is there."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Section `[data]`: the captioned pictures. Either a folder, or COCO annotations and pictures."""
+
+    path: str | None = None
+    """A saved subset, or one's own folder of pictures with captions."""
+    annotations: str | None = None
+    """COCO: folder or file of annotations."""
+    images: str | None = None
+    """COCO: folder of pictures."""
+    category: tuple[str, ...] = ()
+    """COCO: categories that must all be in the picture."""
+    count: int | None = None
+    """COCO: how many pictures are picked; None takes all."""
+    seed: int = 0
+    """COCO: decides which ones."""
+    prompt: str | None = None
+    """One caption for all pictures of a folder that has none (DreamBooth's instance prompt)."""
+    ignore_captions: bool = False
+    """Allow `prompt` to be used although the folder has captions; without it that is an error."""
+    class_path: str | None = None
+    """DreamBooth: a folder of class pictures; None has the base make them."""
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """Section `[gallery]`: pictures before and after, at the same captions and seeds."""
+
+    captions: tuple[str, ...] = ()
+    """None given: the captions of the first pictures that the run was trained on."""
+    count: int = 4
+    """Pictures, when no captions are given."""
+    seed: int = 1000
+    """Seed of the first picture; the next has the next."""
+    steps: int | None = None
+    """Solver steps; None takes 25, or 10 for an embedded base."""
+    guidance: float | None = None
+    """None takes 7.5, or 2 for an embedded base."""
+
+    def __post_init__(self) -> None:
+        positive("gallery", count=self.count, steps=self.steps)
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """Section `[publish]`: looked at before the first step, so that hours of training do not end at a closed door."""
+
+    repo: str | None = None
+    """`user/name`; None publishes nothing."""
+    hub: str | None = None
+    """None: the Hub. `local`: the embedded one on this machine. Else the address of a Hub."""
+    private: bool = True
+
+
+SECTIONS: dict[str, type] = {
+    "base": BaseSettings,
+    "data": DataSettings,
+    "training": TrainSettings,
+    "gallery": GallerySettings,
+    "publish": PublishSettings,
+}
+"""Name -> dataclass; `method` is the one more, whose dataclass its own `name` decides."""
+
+PATHS = {"base": ("id",), "data": ("path", "annotations", "images", "class_path")}
+"""Settings that may hold a path of this machine."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    base: BaseSettings
+    method: Method
+    training: TrainSettings
+    data: DataSettings = field(default_factory=DataSettings)
+    gallery: GallerySettings = field(default_factory=GallerySettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+
+    @classmethod
+    def of(cls, sections: Mapping[str, Mapping[str, Any]], *, where: object) -> "Recipe":
+        """Sections of plain values -> checked settings. Raises ConfigError that names the section and the key."""
+        if extra := [name for name in sections if name != "method" and name not in SECTIONS]:
+            raise ConfigError(
+                f"there is no section {extra[0]!r}; {nearest(extra[0], [*SECTIONS, 'method'])}", where=where, case=1
+            )
+        told = dict(sections.get("method", {}))
+        kind = method(str(told.pop("name", "lora")))
+        built: dict[str, Any] = {
+            name: config.build(SECTIONS[name], sections.get(name, {}), where=f"{where} [{name}]") for name in SECTIONS
+        }
+        return cls(method=config.build(kind, told, where=f"{where} [method]"), **built)
+
+    @classmethod
+    def read(cls, path: Path, words: list[str], flags: Mapping[str, Mapping[str, Any]]) -> "Recipe":
+        """A TOML file, then `key=value` words, then flags; the later ones win."""
+        return cls.of(merged(config.read(path), word_sections(words, config.read(path)), flags), where=path)
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Plain values, section by section, as TOML and JSON take them; read back, they are this recipe again."""
+        told = {name: config.plain(getattr(self, name)) for name in SECTIONS}
+        return {"base": told.pop("base"), "method": {"name": self.method.name, **config.plain(self.method)}, **told}
+
+    def public(self) -> dict[str, dict[str, Any]]:
+        """The same without paths of this machine: of a path, its last part."""
+        told = self.sections()
+        for section, keys in PATHS.items():
+            for key in keys:
+                value = told[section][key]
+                if value and (Path(value).expanduser().exists() or Path(value).is_absolute()):
+                    told[section][key] = Path(value).name
+        told["publish"] = {"repo": self.publish.repo, "private": self.publish.private}
+        return told
+
+    def write(self, path: Path) -> None:
+        """As TOML; folders are written whole, so that the run can be resumed from anywhere on this machine."""
+        told = self.sections()
+        for section, keys in PATHS.items():
+            for key in keys:
+                value = told[section][key]
+                if value and Path(value).expanduser().exists():
+                    told[section][key] = str(Path(value).expanduser().resolve())
+        config.write(path, told)
+
+
+def merged(*layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Sections laid over each other; the last one that says something about a key wins."""
+    result: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for section, values in layer.items():
+            result.setdefault(section, {}).update(values)
+    return result
+
+
+def homes(name: str) -> dict[str, type]:
+    """Section -> dataclass, in the order in which a bare key is looked for: `steps` and `seed` are those of the training."""
+    return {"method": method(name), "training": TrainSettings, **SECTIONS}
+
+
+def word_sections(words: list[str], told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`key=value` words -> sections; which keys `method` has is decided by its name."""
+    named = next((word.partition("=")[2] for word in words if word.startswith(("method=", "method.name="))), None)
+    rest = [word for word in words if not word.startswith(("method=", "method.name="))]
+    name = named or str(told.get("method", {}).get("name", "lora"))
+    found = config.overrides(rest, homes(name))
+    if named:
+        found["method"]["name"] = named
+    return found
+
+
+def sorted_keywords(name: str, keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Keywords of a trainer class -> sections. Raises ConfigError for one that no section knows."""
+    sections = homes(name)
+    result: dict[str, dict[str, Any]] = {"method": {"name": name}}
+    for key, value in keywords.items():
+        section = next((s for s in sections if s != "data" and key in {f.name for f in fields(sections[s])}), None)
+        if section is None:
+            every = {f.name for kind in sections.values() for f in fields(kind)}
+            raise ConfigError(f"there is no setting {key!r}; {nearest(key, every)}", where="trainer", case=1)
+        result.setdefault(section, {})[key] = value
+    return result
