@@ -62,10 +62,16 @@ def train(
     errors.py; whatever stops it, the folder can be resumed.
     """
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        with lock:
-            return _train(recipe, folder, data, class_data, resume, allow_change, say, progress)
+        lock = folder / ".lock"
+        try:
+            with FileLock(lock, timeout=0):
+                return _train(recipe, folder, data, class_data, resume, allow_change, say, progress)
+        finally:
+            if new and list(folder.iterdir()) == [lock]:  # nothing came of it: leave nothing behind
+                lock.unlink()
+                folder.rmdir()
     except Timeout:
         raise StorageError(
             "another run works in this folder", where=folder, fix="wait for it, or name another --out", case=8
@@ -89,8 +95,10 @@ def _train(
     job = Job(recipe, folder, base, rows, None, say, progress)
     if recipe.publish.repo:
         preflight(job)
-    recipe.write(folder / SETTINGS)
     family = open_family(job)
+    training_size(family, recipe.training)
+    if not resume:
+        recipe.write(folder / SETTINGS)
     if recipe.method.wants_prior:
         job = replace(job, class_data=class_rows(job, family, class_data))
     shots = gallery_shots(job, family)
@@ -109,6 +117,7 @@ def _train(
     if resume and (step := trainer.resume(allow=allow)):
         finished = step >= recipe.training.steps
         say(f"already at {step}/{recipe.training.steps}" if finished else f"resumed at step {step} of {recipe.training.steps}")
+    recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
     trainer.fit()
     family.to(family.device, encoders=True)
     weights, verified, fresh = write_and_verify(job, family, shots[0])
@@ -262,7 +271,7 @@ def make_record(
         samples=trainer.done * settings.batch_size * settings.gradient_accumulation_steps,
         losses=stretches(trainer.losses),
         versions=versions(),
-        hardware=hardware(trainer.device),
+        hardware={**hardware(trainer.device), "seconds_a_step": round(trainer.seconds_a_step, 4)},
         seconds=round(seconds, 1),
         captions=trainer.ledger(),
         parameters=counts,

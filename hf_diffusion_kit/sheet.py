@@ -84,7 +84,9 @@ def sheet(
 
 def grid(cells: Sequence[Cell], *, columns: int | None = None, title: str = "", cell: int = 160) -> Image.Image:
     """The cells in reading order; `columns`: None for a page about one and a half times as wide as high."""
-    columns = columns or max(1, min(len(cells), 8, round((1.9 * len(cells)) ** 0.5)))
+    if columns is None:
+        about = max(1, min(len(cells), 8, round((1.9 * len(cells)) ** 0.5)))
+        columns = min((about, about + 1, max(1, about - 1)), key=lambda n: -len(cells) % n)  # the fullest last row
     return sheet([cells[i : i + columns] for i in range(0, len(cells), columns)], title=title, cell=cell)
 
 

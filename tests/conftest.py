@@ -1,3 +1,4 @@
+import atexit
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ os.environ.update(
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # Nor read or write the user's own caches, tokens and repositories. Clients read these when they are imported.
 HOME = Path(tempfile.mkdtemp(prefix="hfdk-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ.update(HF_HOME=str(HOME / "hf"), HFDK_HUB_DIR=str(HOME / "hub"))
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(name, None)
@@ -21,12 +23,6 @@ for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def homes() -> Iterator[None]:
-    yield
-    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,10 +51,20 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
-@pytest.fixture
-def hub(tmp_path: Path, online: None) -> Iterator[Any]:
-    """A running LocalHub of its own."""
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from hf_diffusion_kit.testing import LocalHub
 
-    with LocalHub(tmp_path / "hub") as running:
+    with LocalHub(tmp_path_factory.mktemp("served")) as running:
         yield running
+
+
+@pytest.fixture
+def hub(served: Any, online: None) -> Iterator[Any]:
+    """A running LocalHub without repositories or faults. Starting and stopping one takes 0.2 s, so all tests share it."""
+    yield served
+    served.set_faults(None)
+    store = served._up.app.store  # nobody asks it anything now
+    for repo in store.repos():
+        store.delete(repo)
+    served.requests.clear()

@@ -204,7 +204,7 @@ def test_kill_9_at_any_moment_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
         copies.append(shutil.copytree(tmp_path / "run", tmp_path / f"left-{k}"))
         os.kill(child.pid, signal.SIGCONT)
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.communicate()
     for folder in [*copies, tmp_path / "run"]:
         found = checkpoints.newest(Path(folder), lambda _: None)
         assert found is not None

@@ -9,7 +9,7 @@ COLOURS = ("red", "green", "blue", "black", "white", "yellow")
 WORDS = ("a", "b", "c", "th")
 
 
-def folder(path: Path, count: int = 5, size: tuple[int, int] = (30, 20), captions: int = 2) -> Path:
+def folder(path: Path, count: int = 5, size: tuple[int, int] = (32, 20), captions: int = 2) -> Path:
     """`count` oblong pictures (width, height) with `captions` captions each, in metadata.jsonl."""
     path.mkdir(parents=True)
     lines = []

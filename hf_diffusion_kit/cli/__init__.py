@@ -56,14 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     try:
-        args = parser.parse_args(words)
-        if args.debug:
-            return finish(verb, args)
-        try:
-            return finish(verb, args)
-        except KitError as error:
-            print(error.line(), file=sys.stderr)
-            return error.exit_code
+        return finish(verb, parser.parse_args(words))
+    except KitError as error:
+        if "--debug" in words:
+            raise
+        print(error.line(), file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

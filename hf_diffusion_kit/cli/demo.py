@@ -14,8 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    import os
     from pathlib import Path
 
+    os.environ["HF_HUB_OFFLINE"] = "0"  # else clients would not even talk to the Hub on this machine, the only one asked here
     from ..demo import demo
 
     settings = {"steps": args.steps} if args.steps else {}

@@ -8,9 +8,10 @@ from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response
 
+from ..cards import front_matter
 from .blobs import pointer
 from .call import Call, Refusal, Route, api, not_here_yet
-from .rules import HUB_ID, metadata_of
+from .rules import HUB_ID, as_list
 from .store import Commit, Entry, Repo, folders_of
 
 
@@ -83,15 +84,14 @@ def info(call: Call, repo: Repo, oid: str) -> dict[str, Any]:
     files = call.store.files(oid)
     card = card_of(call, files)
     head = next(call.store.history(oid))
-    tags = [tag for tag in card.get("tags") or [] if isinstance(tag, str)]
-    answer = {
-        **{"_id": repo.id, "id": repo.id, "author": repo.id.split("/")[0], "sha": oid, "private": repo.private},
-        **{"gated": repo.gated or False, "disabled": False, "downloads": 0, "likes": 0, "tags": tags, "cardData": card},
-        **{"createdAt": repo.created, "lastModified": head.date, "usedStorage": sum(e.size for e in files.values())},
-        "siblings": [{"rfilename": path} for path in files],
-    }
+    tags = [str(tag) for tag in as_list(card.get("tags"))]
+    answer: dict[str, Any] = {"_id": repo.id, "id": repo.id, "author": repo.id.split("/")[0], "sha": oid, "private": repo.private}
+    answer |= {"gated": repo.gated or False, "disabled": False, "downloads": 0, "likes": 0, "tags": tags, "cardData": card}
+    answer |= {"createdAt": repo.created, "lastModified": head.date, "usedStorage": sum(e.size for e in files.values())}
+    answer |= {"siblings": [{"rfilename": path} for path in files]}
     if repo.kind == "model":
-        answer |= {"modelId": repo.id, **{key: card[key] for key in ("library_name", "pipeline_tag") if key in card}}
+        answer["modelId"] = repo.id
+        answer |= {key: card[key] for key in ("library_name", "pipeline_tag") if key in card}
     return answer
 
 
@@ -103,7 +103,9 @@ def card_of(call: Call, files: dict[str, Entry]) -> dict[str, Any]:
     text = b"".join(call.store.content(entry).read(0, entry.size)).decode(errors="replace")
     try:
         return json.loads(
-            json.dumps(metadata_of(text), default=lambda value: value.isoformat() if isinstance(value, date) else str(value))
+            json.dumps(
+                front_matter.read(text), default=lambda value: value.isoformat() if isinstance(value, date) else str(value)
+            )
         )
     except ValueError:
         return {}

@@ -62,8 +62,13 @@ class Blobs:
         return FileContent(path, path.stat().st_size)
 
     def put(self, shelf: str, name: str, data: bytes) -> None:
+        if self.has(shelf, name):
+            return
         half = self._half(shelf, name)
-        half.write_bytes(data)
+        with half.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         half.replace(self.path(shelf, name))
 
     async def receive(self, shelf: str, name: str, pieces: AsyncIterator[bytes], *, sha256: str | None = None) -> bool:

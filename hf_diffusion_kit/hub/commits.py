@@ -8,16 +8,17 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from ..cards import front_matter
 from .blobs import git_sha1
 from .call import Call, Refusal, Route, api, not_here_yet
-from .rules import card_faults, metadata_of
+from .rules import card_faults
 from .store import LARGE, BadChange, Changes, Entry, StaleParent, is_clean, large_entry
 
 
 async def validate_yaml(call: Call) -> Response:
     body = await call.json()
     try:
-        metadata = metadata_of(str(body.get("content", "")))
+        metadata = front_matter.read(str(body.get("content", "")))
         faults = card_faults(metadata)
     except ValueError as error:
         metadata, faults = {}, [str(error)]

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx
 
@@ -81,6 +81,8 @@ def is_passing(error: BaseException) -> bool:
         return error.response.status_code in PASSING
     if isinstance(error, ValueError):
         return isinstance(error, json.JSONDecodeError)
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
     return isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError, RuntimeError))
 
 

@@ -1,22 +1,37 @@
 """A Hugging Face Hub on this machine: `with LocalHub(folder) as hub`, and every stock client can push to it and pull from it."""
 
+import os
+import re
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from ..errors import ConfigError, StorageError
 from .access import Keys, keep_token
 from .faults import FaultRule
-from .server import HubApp
-from .store import Store
+from .server import OWN_PATHS, HubApp
+from .store import InUse, Store
+
+if TYPE_CHECKING:
+    from .door import Door
 
 HOST = "127.0.0.1"
+
+
+def default_folder() -> Path:
+    """Where the embedded Hub keeps its repositories: $HFDK_HUB_DIR, else `hfdk/hub` below $XDG_DATA_HOME or ~/.local/share."""
+    if told := os.environ.get("HFDK_HUB_DIR"):
+        return Path(told).expanduser()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "hfdk" / "hub"
 
 
 class LocalHub:
@@ -38,6 +53,8 @@ class LocalHub:
     ):
         """`port` 0 takes any free one. `faults` is asked before each request (see `Fault`). Files larger than `lfs_above`
         bytes, and weights of any size, go to large-file storage."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", user) or user in OWN_PATHS:
+            raise ConfigError(f"{user!r} cannot be a user's name", where="user", fix="letters, digits and `-`", case=1)
         self.folder, self.user = Path(folder), user
         self._port, self._faults, self._lfs_above = port, faults, lfs_above
         self._running: _Running | None = None
@@ -51,10 +68,12 @@ class LocalHub:
         except BaseException:
             app.store.close()
             raise
+        address_file(self.folder).write_text(self.endpoint)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         running, self._running = self._up, None
+        address_file(self.folder).unlink(missing_ok=True)
         running.stop()
 
     @property
@@ -76,6 +95,13 @@ class LocalHub:
     def read_token(self) -> str:
         """May only read."""
         return self._up.app.keys.read
+
+    @property
+    def door(self) -> "Door":
+        """For `push`, `preflight` and, as `door.api`, for anything a stock HfApi can do here."""
+        from .door import Door
+
+        return Door(self.endpoint, self.token)
 
     @property
     def requests(self) -> deque[str]:
@@ -101,6 +127,22 @@ class LocalHub:
         }
 
 
+@contextmanager
+def local_door(folder: Path) -> "Iterator[Door]":
+    """A door to the Hub in `folder`: to the one that another process is serving, else to one served while the block lasts."""
+    from .door import Door
+
+    with ExitStack() as block:
+        block.enter_context(past_proxies())
+        try:
+            door = block.enter_context(LocalHub(folder)).door
+        except InUse:
+            if not address_file(folder).is_file():
+                raise
+            door = Door(address_file(folder).read_text(), keep_token(folder / "token"))
+        yield door
+
+
 def serve(folder: Path, port: int = 8800, user: str = "you", *, announce: Callable[[str], None] = print) -> None:
     """Serves until Ctrl-C; `announce` is given the lines to show. Raises StorageError like `LocalHub`."""
     with LocalHub(folder, port=port, user=user) as hub:
@@ -114,10 +156,38 @@ def serve(folder: Path, port: int = 8800, user: str = "you", *, announce: Callab
             announce("stopped")
 
 
+def address_file(folder: Path) -> Path:
+    """Holds the address while the folder is being served, so that a second process can find the first."""
+    return folder / "address"
+
+
+@contextmanager
+def past_proxies() -> Iterator[None]:
+    """While it lasts, clients of this process reach 127.0.0.1 themselves; a proxy of the environment would not find it."""
+    from huggingface_hub import close_session
+
+    names = ("NO_PROXY", "no_proxy")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: ",".join(filter(None, (value, HOST))) for name, value in before.items()})
+    close_session()  # the client that is open read the environment when it was made
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        close_session()
+
+
 def open_app(folder: Path, user: str, faults: FaultRule | None, lfs_above: int) -> HubApp:
     try:
         store = Store(folder)
         keys = Keys(write=keep_token(folder / "token"), read=keep_token(folder / "token-read"))
+    except InUse as error:
+        at = f" at {address_file(folder).read_text()}" if address_file(folder).is_file() else ""
+        raise InUse(f"{error.message}{at}", where=folder, fix="stop it, or name another folder") from error
     except StorageError:
         raise
     except OSError as error:
@@ -132,11 +202,12 @@ class _Running:
 
     def __init__(self, app: HubApp, port: int):
         self.app = app
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # asyncio sends at once, without waiting for more, only where it sees that the protocol is TCP: 40 ms a request.
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.socket.bind((HOST, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             self.socket.close()
             raise StorageError(f"port {port} is taken or not allowed", fix="name another port, or 0 for any free one") from error
         self.port = self.socket.getsockname()[1]
@@ -147,7 +218,7 @@ class _Running:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="critical",
+            log_level="critical" if app.fault else "error",  # a cut connection, asked for, is no error to show
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,

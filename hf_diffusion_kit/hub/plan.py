@@ -9,9 +9,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cards import front_matter
 from ..errors import HubError
 from .blobs import STEP
-from .rules import card_faults, metadata_of
+from .rules import card_faults
 from .secrets import machine_names, scan_file
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def refusal(folder: Path, local: Path, path: str, names: frozenset[str]) -> str:
         return "; ".join(f"{found.kind} ({found.prefix}) at byte {found.offset}" for found in findings)
     if path == "README.md":
         try:
-            faults = card_faults(metadata_of(local.read_text(encoding="utf-8")))
+            faults = card_faults(front_matter.read(local.read_text(encoding="utf-8")))
         except ValueError as error:
             faults = [str(error)]
         return "; ".join(faults)

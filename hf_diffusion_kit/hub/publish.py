@@ -51,7 +51,6 @@ class Errand:
     """One push: what goes where, and in whose words it is announced."""
 
     door: Door
-    folder: Path
     repo_id: str
     repo_type: str
     stage: Stage
@@ -61,7 +60,7 @@ class Errand:
 
     @property
     def again(self) -> str:
-        return f"run again: hfdk push {self.folder} {self.repo_id}"
+        return f"run again: hfdk publish RUN --repo {self.repo_id}"
 
     def url(self, oid: str) -> str:
         prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
@@ -74,10 +73,15 @@ class Errand:
         return HubError(f"{message}{said}", where=self.repo_id, fix=fix or self.again, case=case)
 
     def done(self, oid: str, plan: Plan, *, changed: bool, verified: bool = True) -> Pushed:
-        sent = plan.bytes_to_send if changed else 0
-        files = len(self.stage.staged)
         return Pushed(
-            self.url(oid), oid=oid, repo_id=self.repo_id, files=files, bytes_sent=sent, verified=verified, changed=changed, plan=plan
+            self.url(oid),
+            oid=oid,
+            repo_id=self.repo_id,
+            files=len(self.stage.staged),
+            bytes_sent=plan.bytes_to_send if changed else 0,
+            verified=verified,
+            changed=changed,
+            plan=plan,
         )
 
 
@@ -104,7 +108,7 @@ def push(
     if names is None:
         names = machine_names() - {repo_id.split("/")[0]}
     stage = stage_folder(folder, private_names=names)
-    errand = Errand(door, folder, repo_id, repo_type, stage, tuple(delete), message, f"{MARKER}{uuid.uuid4()}")
+    errand = Errand(door, repo_id, repo_type, stage, tuple(delete), message, f"{MARKER}{uuid.uuid4()}")
     if stage.refused and not dry_run:
         raise refused(stage, repo_id)
     try:
@@ -217,7 +221,7 @@ def look_again(errand: Errand, before: Remote) -> Remote:
     for path in [*errand.stage.staged, *deleted]:
         old, new, ours = before.files.get(path), now.files.get(path), errand.stage.staged.get(path)
         if (old and old.blob_id) != (new and new.blob_id) and not (new and ours and ours.is_at(new)):
-            fix = f"look at {errand.url(now.head)}, and run again to replace it: hfdk push {errand.folder} {errand.repo_id}"
+            fix = f"look at {errand.url(now.head)}; to replace it, {errand.again}"
             raise errand.failed(f"somebody else changed {path} meanwhile, nothing was published", fix=fix, case=2)
     return now
 

@@ -5,7 +5,6 @@ It knows the Hugging Face tokens; general scanners miss them in notebooks, logs,
 """
 
 import getpass
-import json
 import re
 import socket
 import struct
@@ -111,8 +110,9 @@ def patterns(names: frozenset[str], home: Path) -> dict[str, re.Pattern[bytes]]:
     found = {kind: re.compile(pattern) for kind, pattern in (SECRETS | PATHS).items()}
     if len(home.parts) > 1:
         found["path of this user"] = re.compile(rb"(?<![\w.:/])" + re.escape(str(home).encode()) + rb"[/\\]")
-    for name in sorted(names):
-        found["name of this user or machine"] = re.compile(rb"(?<![A-Za-z0-9])" + re.escape(name.encode()) + rb"(?![A-Za-z0-9])")
+    if names:
+        either = b"|".join(re.escape(name.encode()) for name in sorted(names))
+        found["name of this user or machine"] = re.compile(rb"(?<![A-Za-z0-9])(?:" + either + rb")(?![A-Za-z0-9])")
     return found
 
 
@@ -177,6 +177,8 @@ def png_text(data: bytes) -> Iterator[tuple[int, bytes]]:
             yield place + 8, body
             yield place + 8, unpacked(kind, body)
         place += 12 + size
+        if kind == b"IEND":
+            break
     if place < len(data):
         yield place, data[place:]  # what somebody glued on behind the end
 
@@ -201,11 +203,3 @@ def scan_exif(path: Path, shown: str) -> list[Finding]:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return [Finding(shown, "not a picture that can be read", 0, "…")]
     return [Finding(shown, f"EXIF {PRIVATE_EXIF[tag]}", 0, "…") for tag in sorted(tags & set(PRIVATE_EXIF))]
-
-
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The `__metadata__` of a safetensors header; empty when there is none."""
-    with path.open("rb") as file:
-        size = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
-        header = json.loads(file.read(min(size, MOST)))
-    return dict(header.get("__metadata__", {}))

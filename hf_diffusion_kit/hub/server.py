@@ -20,8 +20,10 @@ from .faults import Fault, FaultRule
 from .store import Store
 
 ROUTES = [*api.ROUTES, *commits.ROUTES, *transfer.ROUTES, *web.ROUTES]
-SIGNED = ("/xet/", "/lfs/")
-"""Paths with their own tokens and signatures; the user's token is not looked at there."""
+SIGNED = ("/xet/", "/lfs/", "/v1/")
+"""Paths with their own tokens and signatures, and where the Xet client reports to; the user's token is not looked at there."""
+OWN_PATHS = frozenset({"api", "datasets", "lfs", "login", "spaces", "v1", "xet"})
+"""First parts of paths that are the Hub's own, and so no user's name."""
 
 
 @dataclass

@@ -51,6 +51,10 @@ class StaleParent(Exception):
     """Somebody else moved the branch after the caller looked at it."""
 
 
+class InUse(StorageError):
+    """Another process serves this folder."""
+
+
 class BadChange(Exception):
     """A commit that cannot be: a path that leaves the repository, an object never uploaded, a file that is not there."""
 
@@ -118,17 +122,17 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self.blobs = Blobs(folder / "blobs")
         # Used from the server's thread and closed from the one that opened it, never by both at once.
-        self.db = sqlite3.connect(folder / "hub.sqlite", check_same_thread=False, isolation_level=None, timeout=1)
+        self.db = sqlite3.connect(folder / "hub.sqlite", check_same_thread=False, isolation_level=None, timeout=0.2)
         self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
         try:
             self.db.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             self.db.close()
-            raise StorageError(
-                f"the folder of the local Hub cannot be opened: {error}",
-                where=folder,
-                fix="stop the Hub that serves it, or name another",
-            ) from error
+            if "locked" in str(error):
+                raise InUse(
+                    "another process serves this local Hub", where=folder, fix="stop it, or name another folder"
+                ) from error
+            raise StorageError(f"this is no folder of a local Hub: {error}", where=folder, fix="name another folder") from error
 
     def close(self) -> None:
         self.db.close()

@@ -1,37 +1,39 @@
 """The page of a repository for a browser: card, gallery, files. Plain HTML, no script; all that came from outside is escaped."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
 from starlette.responses import HTMLResponse, Response
 
+from ..cards import front_matter
 from .api import card_of
 from .call import Call, Route, page
-from .rules import front_matter
-from .store import Entry, Repo
+from .rules import as_list
+from .store import Entry
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933; }
-h1 { font-size: 1.4rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .tag { background: #eef2f6; border-radius: 1rem; padding: .1rem .6rem; margin-right: .3rem; font-size: .85rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; } 
-figure { margin: 0; }
-.gallery img { width: 100%; border-radius: .5rem; image-rendering: auto; } figcaption { font-size: .85rem; color: #52606d; }
-pre { background: #f5f7fa; padding: .8rem; overflow-x: auto; }
-table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; }
-article img { max-width: 100%; } code { background: #f5f7fa; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
+figure { margin: 0; } .gallery img { width: 100%; border-radius: .5rem; } figcaption { font-size: .85rem; color: #52606d; }
+pre { background: #f5f7fa; padding: .8rem; overflow-x: auto; } code { background: #f5f7fa; overflow-wrap: anywhere; }
+table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
+article img { max-width: 100%; min-width: 6rem; } footer { color: #52606d; margin-top: 2rem; }
 """
+SAFE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'self'; form-action 'none'"
 
 
-def document(title: str, body: str) -> HTMLResponse:
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+def document(title: str, body: str, *, base: str = "/") -> HTMLResponse:
+    """`base` is what the relative addresses of the body start from."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><base href="{escape(base)}"><style>{STYLE}</style>'
     text = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
-    return HTMLResponse(
-        text, headers={"Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"}
-    )
+    return HTMLResponse(text, headers={"Content-Security-Policy": SAFE, "Referrer-Policy": "no-referrer"})
 
 
 async def front_page(call: Call) -> Response:
@@ -56,27 +58,25 @@ async def repo_page(call: Call) -> Response:
     oid = call.revision(repo)
     files = call.store.files(oid)
     card = card_of(call, files)
-    base = f"/{repo.prefix}{repo.id}/resolve/{oid}/"
-    tags = [repo.kind, "private" if repo.private else "public", *map(str, card.get("tags") or [])]
+    tags = [repo.kind, "private" if repo.private else "public", *map(str, as_list(card.get("tags")))]
     body = [
         f'<p><a href="/">Local Hub</a></p><h1>{escape(repo.id)}</h1>',
-        "<p>" + "".join(f'<span class="tag">{escape(tag)}</span>' for tag in tags) + "</p>",
-        gallery(card, files, base),
-        f"<article>{''.join(rendered(card_text(call, files), base))}</article>",
-        file_table(repo, files, base),
-        f"<p>commit <code>{oid}</code>, {escape(next(call.store.history(oid)).date)}</p>",
+        "<p>" + " ".join(f'<span class="tag">{escape(tag)}</span>' for tag in tags) + "</p>",
+        f"<article>{rendered(card_text(call, files), gallery(card, files))}</article>",
+        file_table(files),
+        f"<footer>commit <code>{oid}</code>, {escape(next(call.store.history(oid)).date)}</footer>",
     ]
-    return document(repo.id, "\n".join(body))
+    return document(repo.id, "\n".join(body), base=f"/{repo.prefix}{repo.id}/resolve/{oid}/")
 
 
 def card_text(call: Call, files: dict[str, Entry]) -> str:
     entry = files.get("README.md")
     if entry is None:
         return "There is no README.md."
-    return front_matter(b"".join(call.store.content(entry).read(0, entry.size)).decode(errors="replace"))[1]
+    return front_matter.split(b"".join(call.store.content(entry).read(0, entry.size)).decode(errors="replace"))[1]
 
 
-def gallery(card: dict[str, Any], files: dict[str, Entry], base: str) -> str:
+def gallery(card: dict[str, Any], files: dict[str, Entry]) -> str:
     """The pictures that the card's `widget` names, with their prompts."""
     widget = card.get("widget")
     figures = []
@@ -85,62 +85,32 @@ def gallery(card: dict[str, Any], files: dict[str, Entry], base: str) -> str:
         path = output.get("url") if isinstance(output, dict) else None
         if isinstance(path, str) and path in files:
             caption = escape(str(item.get("text", "")))
-            figures.append(f'<figure><img src="{base}{quote(path)}" alt=""><figcaption>{caption}</figcaption></figure>')
+            figures.append(f'<figure><img src="{quote(path)}" alt=""><figcaption>{caption}</figcaption></figure>')
     return f'<section class="gallery">{"".join(figures)}</section>' if figures else ""
 
 
-def file_table(repo: Repo, files: dict[str, Entry], base: str) -> str:
+def file_table(files: dict[str, Entry]) -> str:
     rows = [
-        f'<tr><td><a href="{base}{quote(entry.path)}">{escape(entry.path)}</a></td><td>{entry.size:,} bytes</td>'
+        f'<tr><td><a href="{quote(entry.path)}">{escape(entry.path)}</a></td><td>{entry.size:,} bytes</td>'
         f"<td>{'large' if entry.sha256 else ''}</td></tr>"
         for entry in files.values()
     ]
     return f"<h2>Files</h2><table>{''.join(rows)}</table>"
 
 
-def rendered(text: str, base: str) -> Iterator[str]:
-    """As much Markdown as a card needs: headings, lists, tables, code, links and pictures of the repository itself."""
-    code: list[str] | None = None
-    table: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line.lstrip().startswith("```"):
-            if code is not None:
-                yield f"<pre>{escape(chr(10).join(code))}</pre>"
-            code = [] if code is None else None
-        elif code is not None:
-            code.append(line)
-        elif line.startswith("|"):
-            table.append(line)
-        else:
-            if table:
-                yield table_of(table, base)
-                table = []
-            if heading := re.match(r"(#{1,4}) +(.*)", line):
-                level = len(heading[1])
-                yield f"<h{level}>{inline(heading[2], base)}</h{level}>"
-            elif item := re.match(r"\s*[-*] +(.*)", line):
-                yield f"<ul><li>{inline(item[1], base)}</li></ul>"
-            elif line.strip() and not re.fullmatch(r"\s*<(!--.*--|/?[A-Za-z]+ ?/?)>\s*", line):
-                yield f"<p>{inline(line, base)}</p>"
-    if code is not None:
-        yield f"<pre>{escape(chr(10).join(code))}</pre>"
+def rendered(text: str, gallery: str) -> str:
+    """Markdown as HTML. Of the HTML in it, `<Gallery />` becomes the gallery, comments vanish, the rest is shown as text."""
 
+    def html(_self: RendererHTML, tokens: Sequence[Token], place: int, _options: Any, _env: Any) -> str:
+        raw = tokens[place].content.strip()
+        if raw == "<Gallery />":
+            return gallery
+        return "" if raw.startswith("<!--") and raw.endswith("-->") and raw.count("-->") == 1 else escape(raw)
 
-def table_of(lines: list[str], base: str) -> str:
-    rows = [
-        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if not re.fullmatch(r"[|\s:-]+", line)
-    ]
-    return (
-        "<table>" + "".join(f"<tr>{''.join(f'<td>{inline(cell, base)}</td>' for cell in row)}</tr>" for row in rows) + "</table>"
-    )
-
-
-def inline(text: str, base: str) -> str:
-    safe = escape(text)
-    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
-    safe = re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", safe)
-    safe = re.sub(r"!\[([^\]]*)\]\((?![a-z]+:|/)([^)\s]+)\)", rf'<img src="{base}\2" alt="\1">', safe)
-    return re.sub(r"(?<!!)\[([^\]]+)\]\((https?://[^)\s]+)\)", r'<a href="\2" rel="noreferrer">\1</a>', safe)
+    markdown = MarkdownIt("commonmark").enable("table")
+    markdown.add_render_rule("html_block", html)
+    markdown.add_render_rule("html_inline", html)
+    return markdown.render(text)
 
 
 ROUTES = [

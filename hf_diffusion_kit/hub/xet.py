@@ -178,9 +178,7 @@ def reconstruction(content: XetContent, start: int, end: int, address: dict[str,
         if place + term.size > start and place < end:
             if not terms:
                 skip = start - place
-            terms.append(
-                {"hash": term.xorb, "unpacked_length": term.size, "range": {"start": term.first, "end": term.last}}
-            )
+            terms.append({"hash": term.xorb, "unpacked_length": term.size, "range": {"start": term.first, "end": term.last}})
             spans.setdefault(term.xorb, []).append((term.first, term.last))
         place += term.size
     fetch = {}

@@ -1,5 +1,6 @@
 """The loop. It knows no family, no method and no format by name."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,16 +88,18 @@ class Trainer:
         self.losses: list[float] = []
         self._bad_in_a_row = 0
         self._saved_at: int | None = None
+        self.seconds_a_step = 0.0
+        """Wall time of the steps of the last `fit`, its checkpoints included."""
+        self._mode(training=True)
 
     # The run
 
     def fit(self) -> list[float]:
         """Trains to the last step and returns the loss of every step. SIGTERM and SIGINT end it after the step, saved."""
         self.fill()
-        modules = [self.family.part(part.part) for part in self.trained]
-        for module in modules:
-            module.train()
+        self._mode(training=True)
         recent: deque[float] = deque(maxlen=50)
+        begun, first = time.monotonic(), self.done
         bar = tqdm(total=self.settings.steps, initial=self.done, desc="training", unit="step", disable=not self.progress)
         with bar, Signals() as signals:
             while self.done < self.settings.steps:
@@ -108,8 +111,8 @@ class Trainer:
                 every = self.settings.checkpointing_steps
                 if every and self.done % every == 0 and self.done < self.settings.steps:
                     self.save()
-        for module in modules:
-            module.eval()
+        self.seconds_a_step = (time.monotonic() - begun) / max(1, self.done - first)
+        self._mode(training=False)
         self.save()
         return self.losses
 
@@ -120,6 +123,7 @@ class Trainer:
         with tqdm(total=total, desc="encoding pictures", unit="picture", disable=not self.progress, leave=False) as bar:
             for loader in loaders:
                 loader.fill(lambda: bar.update() and None)
+        self.family.to(self.device, encoders=self.method.trains_text)  # what is not asked again leaves the device's memory
 
     def step(self) -> float:
         """One optimizer step; returns its loss. A step whose loss or gradient is not finite changes nothing and is counted."""
@@ -167,6 +171,12 @@ class Trainer:
         ):
             torch.manual_seed(number(seed, "dropout", self.done, micro))  # dropout layers know the global stream only
             return self.method.loss(self.family, self.objective, self.batch(micro), stream(seed, "noise", self.done, micro))
+
+    def _mode(self, *, training: bool) -> None:
+        for part in self.trained:
+            self.family.part(part.part).train(training)
+        # Convolutions run 1.1 to 1.9 times as fast; a reader will have the plain layout, and its last bits.
+        self.family.model.to(memory_format=torch.channels_last if training else torch.contiguous_format)  # type: ignore[call-overload]
 
     def _rate(self, part: str) -> float:
         rate = self.settings.text_encoder_learning_rate

@@ -1,0 +1,109 @@
+"""LoRA on the real Stable Diffusion 1.5 configuration (random weights, 860 M parameters): time a step and memory, on this machine.
+
+    python benchmarks/sd15.py --data FOLDER [--resolution 256] [--steps 4] [--dtype bf16] [--out benchmarks/results/sd15.json]
+
+`FOLDER` is a captioned subset or a folder of pictures. The weights are random, so the pictures are noise; the arithmetic is the real one.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def pipeline() -> Any:
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from hf_diffusion_kit import digits
+
+    tokenizer = CLIPTokenizer.from_pretrained(digits.path("digits") / "tokenizer", model_max_length=77)
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=49408,
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            projection_dim=768,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+    )
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
+    return StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--dtype", choices=("no", "bf16"), default="bf16")
+    parser.add_argument("--base", help="folder of the random pipeline, kept; made when missing")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sd15.json"))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        base = Path(args.base or f"{temporary}/sd15-random")
+        if not base.is_dir():
+            torch.manual_seed(0)
+            pipeline().to(torch.bfloat16).save_pretrained(base)
+        from hf_diffusion_kit import LoraTrainer
+
+        trainer = LoraTrainer(
+            str(base),
+            out=Path(temporary) / "run",
+            rank=16,
+            steps=args.steps,
+            resolution=args.resolution,
+            mixed_precision=args.dtype,
+            license="creativeml-openrail-m",
+            count=1,
+        )
+        begun = time.monotonic()
+        run = trainer.fit(args.data)
+        record = run.record
+        told = {
+            "resolution": args.resolution,
+            "dtype": args.dtype,
+            "steps": record.steps,
+            "pictures": record.data.rows,
+            "seconds_in_all": round(time.monotonic() - begun, 1),
+            "seconds_a_step": record.hardware["seconds_a_step"],
+            "peak_memory_bytes": record.hardware["peak_memory_bytes"],
+            "parameters": record.parameters,
+            "difference": record.verified[0].max_difference,
+            "captions": [[use.file_name, use.text, use.times] for use in record.captions],
+            "hardware": record.hardware,
+            "versions": record.versions,
+        }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(told, indent=1) + "\n")
+    print(json.dumps({key: told[key] for key in ("seconds_a_step", "peak_memory_bytes", "seconds_in_all", "difference")}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What a reader must know before relying on the result, as far as this very run's record tells it."""
+
+import re
+
+from ..records import RunRecord
+
+EMBEDDED = ("digits", "digits-seven")
+"""Bases that come with the package (a test holds it against the room that has them)."""
+FEW = 100
+"""Pictures below which a model may well repeat them."""
+
+
+def limits(record: RunRecord) -> list[str]:
+    """One sentence or two each; only what applies."""
+    found = []
+    data, base = record.data, record.base_model
+    embedded = base.id in EMBEDDED and not base.on_hub
+    if embedded:
+        found.append("The base draws handwritten digits at 32×32 pixels and nothing else; it is there to learn and to test with.")
+    elif base.on_hub:
+        found.append(f"What {base.id} does badly or unfairly, this adapter does too: its card says more.")
+    if 0 < data.rows < FEW:
+        each = record.samples / data.rows
+        often = f"{each:,.0f} times on average" if each >= 1 else "less than once"
+        found.append(
+            f"It was trained on {data.rows} pictures, each shown {often}. It may repeat them: "
+            "compare what you draw with them before you publish it."
+        )
+    if data.source == "coco" and not embedded:
+        found.append(
+            "COCO's pictures show people who were never asked, and its captions say what strangers saw in them. "
+            "Do not use this to depict or to judge a person."
+        )
+    found += license_limits(data.licenses)
+    if record.method == "dreambooth" and not any(use.role == "class" for use in record.captions):
+        found.append("It was trained without prior preservation: what else is called by the same words may have changed with it.")
+    if not record.scores:
+        found.append("No score was measured; how good it is, only the pictures tell.")
+    return found
+
+
+def license_limits(licenses: dict[str, int]) -> list[str]:
+    total = sum(licenses.values())
+    kinds = (
+        (r"non-?commercial|\bnc\b", "the licence forbids commercial use"),
+        (r"no-?deriv|\bnd\b", "the licence forbids changed copies"),
+        (r"^(?:unknown|none|)$", "no licence is known"),
+    )
+    found = []
+    for pattern, meaning in kinds:
+        if count := sum(n for name, n in licenses.items() if re.search(pattern, name.strip(), re.IGNORECASE)):
+            found.append(f"Of {count:,} of the {total:,} pictures {meaning}.")
+    return found

@@ -1,0 +1,76 @@
+"""A source is where captioned pictures come from. It yields rows; it decodes nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture and all that is said of it, before anything is decoded."""
+
+    image_id: str
+    """Unique within a source."""
+    file_name: str
+    """Relative to `folder`, with `/` between its parts."""
+    folder: Path | None
+    """What the picture must lie in; None where it is no file on disk."""
+    captions: tuple[str, ...]
+    """As they were written, stray white space included; none of them blank."""
+    width: int = 0
+    """Pixels as the annotations state them; 0 when they do not. The picture itself has the last word."""
+    height: int = 0
+    categories: tuple[str, ...] = ()
+    license: str = ""
+    license_url: str = ""
+    flickr_url: str = ""
+    coco_url: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        return self.folder / self.file_name if self.folder else None
+
+
+@dataclass
+class Findings:
+    """What a source did not take, and why; filled while its rows are read. Nothing is dropped without a line here."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reason -> number, where the user's own choice left something out."""
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> names, where the data are not as they should be."""
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, reason: str, name: str) -> None:
+        self.faults.setdefault(reason, []).append(name)
+
+    def counts(self) -> dict[str, int]:
+        return {**self.left_out, **{reason: len(names) for reason, names in self.faults.items()}}
+
+    def sentences(self) -> list[str]:
+        return [*self.notes, *(f"{reason}: {some(names)}" for reason, names in self.faults.items())]
+
+
+class Source(Protocol):
+    name: str
+    findings: Findings
+
+    def rows(self) -> Iterator[Row]:
+        """In an order that depends on the content alone. Raises SourceError for what cannot be read."""
+        ...
+
+    def read(self, row: Row) -> bytes:
+        """The file of a row's picture. Raises SourceError when it is not there."""
+        ...
+
+    def words(self) -> list[str]:
+        """How `hfdk subset` is asked for the same rows: names of files and folders only, no path of this machine."""
+        ...
+
+
+def some(names: list[str], most: int = 5) -> str:
+    """`3 (a.jpg, b.jpg, c.jpg)`, and from the sixth on only their number."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} ({', '.join(names[:most])}{more})"

@@ -1,0 +1,48 @@
+"""One line of text from what people typed, and which of a picture's captions is used when."""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+
+from ..errors import SourceError, unknown
+
+POLICIES = ("random", "first", "longest", "shortest")
+INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
+"""Marks without width that come from copying (byte order mark, zero-width space, word joiner); joiners that emoji need are kept."""
+
+
+def tidy(text: str) -> str:
+    """One line, NFC, single spaces, no control characters, nothing at either end."""
+    text = unicodedata.normalize("NFC", text.translate(INVISIBLE))
+    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+
+
+def choose(captions: Sequence[str], policy: str, *, seed: int, epoch: int, image_id: str) -> str:
+    """The tidy caption of a picture in an epoch: a function of its arguments alone.
+
+    `random` goes through all of them in a new order each cycle, so five epochs use each of five captions once; `longest` and
+    `shortest` count characters, the earlier one wins a tie. Raises SourceError when there is no caption, ConfigError for
+    another policy.
+    """
+    if policy not in POLICIES:
+        raise unknown("caption policy", policy, POLICIES)
+    texts = [tidy(text) for text in captions]
+    if not texts:
+        raise SourceError("has no caption", where=image_id, case=8)
+    if policy == "first":
+        return texts[0]
+    if policy == "longest":
+        return max(texts, key=len)
+    if policy == "shortest":
+        return min(texts, key=len)
+    cycle, place = divmod(epoch, len(texts))
+    return texts[sorted(range(len(texts)), key=lambda i: _hash(seed, image_id, cycle, i))[place]]
+
+
+def pick_key(seed: int, image_id: str) -> bytes:
+    """Sorting by it is a random order that depends on seed and picture alone, not on files, disks or who else is there."""
+    return _hash(seed, image_id)
+
+
+def _hash(*parts: object) -> bytes:
+    return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()

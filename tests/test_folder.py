@@ -1,0 +1,262 @@
+"""One's own pictures: a caption that exists is used, or somebody is told; a line that cannot be read is named."""
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from hf_diffusion_kit.data import as_captioned, load_captioned
+from hf_diffusion_kit.errors import HubError, SourceError
+from pictured import coco, encoded, fill, metadata, picture
+
+
+def captions(folder: Path, **options: Any) -> dict[str, tuple[str, ...]]:
+    data = load_captioned(folder, **options)
+    return {data.example(n).file_name: data.example(n).captions for n in range(len(data))}
+
+
+def test_five_rows_a_picture_are_five_captions(tmp_path: Path) -> None:
+    """The student's layout, of which stock imagefolder keeps not one caption: "val" in the names makes it look elsewhere."""
+    names = [f"COCO_val2014_{n:012d}.jpg" for n in range(8)]
+    metadata(fill(tmp_path, names), [(name, f"caption {k} of {name}") for k in range(5) for name in names])
+    found = captions(tmp_path)
+    assert list(found) == names and all(len(texts) == 5 for texts in found.values())
+    content = (tmp_path / "metadata.jsonl").read_bytes()
+    (tmp_path / "metadata.jsonl").write_bytes(content[:-20])
+    with pytest.raises(SourceError, match=r"metadata\.jsonl: line 40: the last line is cut short"):
+        load_captioned(tmp_path)
+
+
+def test_csv_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    (tmp_path / "metadata.csv").write_text(
+        'file_name;caption\na.jpg;NA\nb.jpg;1984\nc.jpg;"two\nlines; one ""caption"""\n', encoding="utf-8-sig"
+    )
+    assert captions(tmp_path) == {"a.jpg": ("NA",), "b.jpg": ("1984",), "c.jpg": ('two\nlines; one "caption"',)}
+    (tmp_path / "metadata.csv").write_text("file_name,caption\na.jpg,one, two\n")
+    with pytest.raises(SourceError, match="line 2: has 3 fields, the first line 2"):
+        load_captioned(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [["a.txt", "b.txt"], ["a.jpg.txt", "b.png.txt"], ["a.caption", "b.caption"], ["a.txt", "b.caption"]]
+)
+def test_files_beside_the_pictures(names: list[str], tmp_path: Path) -> None:
+    fill(tmp_path, ["sub/a.jpg"])
+    (tmp_path / "sub/b.png").write_bytes(encoded(picture(9), "PNG"))
+    for name in names:
+        (tmp_path / "sub" / name).write_text(f"of {name[0]}\n\nand again\n", encoding="utf-8-sig")
+    (tmp_path / "sub/lonely.txt").write_text("x")
+    data = load_captioned(tmp_path)
+    assert data.example(0).file_name == "sub/a.jpg" and data.example(1).captions == ("of b", "and again")
+    assert data.left_out == {"caption files without a picture": 1}
+
+
+def test_one_prompt_for_all_and_never_instead_of_captions(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg"])
+    with pytest.raises(SourceError, match=r"no captions.*one prompt for all"):
+        load_captioned(tmp_path)
+    assert captions(tmp_path, prompt="a photo of sks dog") == dict.fromkeys(["a.jpg", "b.jpg"], ("a photo of sks dog",))
+    with pytest.raises(SourceError, match="prompt is blank"):
+        load_captioned(tmp_path, prompt="  ")
+    metadata(tmp_path, [("a.jpg", "hers"), ("b.jpg", "his")])
+    with pytest.raises(SourceError, match=r"would not be used: metadata\.jsonl"):
+        load_captioned(tmp_path, prompt="a photo of sks dog")
+    data = load_captioned(tmp_path, prompt="a photo of sks dog", ignore_captions=True)
+    assert data.example(0).captions == ("a photo of sks dog",) and any("ignored as asked" in note for note in data.notes)
+    (tmp_path / "a.txt").write_text("another")
+    with pytest.raises(SourceError, match="would not be used: files beside"):
+        load_captioned(tmp_path)
+    assert captions(tmp_path, ignore_captions=True)["a.jpg"] == ("hers",)
+
+
+def test_what_is_left_over_is_counted_and_named(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg", ".hidden.jpg", "__MACOSX/a.jpg"])
+    (tmp_path / "d.gif").write_bytes(encoded(picture(0), "GIF"))
+    metadata(tmp_path, [("a.jpg", "one"), ("a.jpg", "one"), ("gone.jpg", "x"), ("b.jpg", " "), ("b.jpg", None), ("a.jpg", "two")])
+    data = load_captioned(tmp_path)
+    assert data.example(0).captions == ("one", "two") and len(data) == 1
+    assert data.left_out == {
+        "files that are not JPEG, PNG, WebP or BMP": 1,
+        "captions without a picture": 1,
+        "metadata rows that say the same again": 1,
+        "blank captions": 2,
+        "pictures without a caption": 2,
+    }
+    assert any("gone.jpg (line 3)" in note for note in data.notes) and any("c.jpg" in note for note in data.notes)
+    with pytest.raises(SourceError, match="strict"):
+        load_captioned(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"image": "a.jpg", "captions": ["x", "y"]}, ("x", "y")),
+        ({"path": "a.jpg", "prompt": "x"}, ("x",)),
+        ({"file_name": "a.jpg", "text": "x", "captions": [" x ", "y"]}, (" x ", "y")),
+        ({"filename": "a.jpg", "sentences": [{"raw": "x", "tokens": ["x"]}]}, ("x",)),
+    ],
+)
+def test_columns_as_people_name_them(columns: dict[str, Any], found: tuple[str, ...], tmp_path: Path) -> None:
+    (fill(tmp_path, ["a.jpg"]) / "metadata.jsonl").write_text(json.dumps(columns))
+    assert captions(tmp_path) == {"a.jpg": found}
+
+
+def test_two_columns_that_differ_are_asked_about(tmp_path: Path) -> None:
+    (fill(tmp_path, ["a.jpg"]) / "metadata.jsonl").write_text(
+        json.dumps({"file_name": "a.jpg", "text": "short", "caption": "a long one"})
+    )
+    with pytest.raises(SourceError, match="columns 'caption' and 'text' hold different captions"):
+        load_captioned(tmp_path)
+    assert captions(tmp_path, caption_column="text") == {"a.jpg": ("short",)}
+    with pytest.raises(SourceError, match="did you mean 'caption'"):
+        load_captioned(tmp_path, caption_column="captoin")
+
+
+BAD = {
+    "list": (b'[{"file_name": "a.jpg", "text": "x"}]', "line 1: is a JSON list"),
+    "broken": (
+        b'{"file_name": "a.jpg", "text": "x"}\n{"file_name": "a.jpg",,}\n{"file_name": "a.jpg", "text": "y"}\n',
+        r"line 2: it is .*byte",
+    ),
+    "number": (b'{"file_name": "a.jpg", "text": 7}', "line 1: text: is 7, not text"),
+    "latin-1": ('{"file_name": "a.jpg", "text": "é"}'.encode("latin-1"), "line 1: is not UTF-8"),
+    "utf-16": ('{"file_name": "a.jpg", "text": "x"}'.encode("utf-16"), "UTF-16"),
+    "empty": (b"\n \n", "is empty"),
+    "bare": (b'"a.jpg"\n', "line 1: is not an object"),
+    "no name": (b'{"text": "x"}', "no column for the file name; it has text"),
+    "no text": (b'{"file_name": "a.jpg", "label": "x"}', "no column for the captions; it has file_name, label"),
+    "null name": (b'{"file_name": null, "text": "x"}', "the file name is None"),
+    "case": (b'{"file_name": "A.JPG", "text": "x"}', "did you mean 'a.jpg'"),
+    **{
+        way: (json.dumps({"file_name": way, "text": "x"}).encode(), "not the name of a file inside|a file name is empty")
+        for way in (
+            "../a.jpg",
+            "/a.jpg",
+            "..\\a.jpg",
+            "file:///a.jpg",
+            "http://x/a.jpg",
+            "a.jpg::/etc/hostname",
+            "c:/a.jpg",
+            "s/../../a.jpg",
+            "",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_line_is_named(case: str, tmp_path: Path) -> None:
+    content, what = BAD[case]
+    (fill(tmp_path, ["a.jpg"]) / "metadata.jsonl").write_bytes(content)
+    with pytest.raises(SourceError, match=what) as caught:
+        load_captioned(tmp_path)
+    assert "metadata.jsonl" in caught.value.line() and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl.json", "metadata.json", "metadata.json1", "meta-data.jsonl"])
+def test_a_table_of_nearly_the_right_name_is_seen(name: str, tmp_path: Path) -> None:
+    (fill(tmp_path, ["a.jpg"]) / name).write_text('{"file_name": "a.jpg", "text": "x"}')
+    with pytest.raises(SourceError, match=f"found {name}, did you mean 'metadata.jsonl'"):
+        load_captioned(tmp_path)
+
+
+def test_unicode_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "café 你好 #%[1].jpg") for form in ("NFC", "NFD"))
+    metadata(fill(tmp_path, [apart]), [(composed, "x")])
+    assert captions(tmp_path) == {composed: ("x",)}
+
+
+def test_folders_that_are_something_else(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"is a COCO folder.*hfdk subset coco --annotations"):
+        load_captioned(coco(tmp_path / "coco"))
+    metadata(fill(tmp_path / "sets", ["train/a.jpg", "validation/b.jpg"]) / "train", [("a.jpg", "x")])
+    with pytest.raises(SourceError, match=r"several sets: train, validation.*sets/train"):
+        load_captioned(tmp_path / "sets")
+    assert captions(tmp_path / "sets/train") == {"a.jpg": ("x",)}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SourceError, match="holds no picture"):
+        load_captioned(tmp_path / "none")
+    with pytest.raises(SourceError, match="no such folder"):
+        load_captioned(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match="is a file"):
+        load_captioned(tmp_path / "sets/train/a.jpg")
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    fill(tmp_path, ["secret.jpg", "set/a.jpg"])
+    (tmp_path / "set/b.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(SourceError, match="link that leads out"):
+        load_captioned(tmp_path / "set", prompt="x")
+
+
+def test_all_bad_pictures_are_told_at_once_or_skipped(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "c.jpg").write_bytes(b"<html>")
+    with pytest.raises(SourceError, match=r"2 of 3 pictures cannot be used: .*a\.jpg: is empty.*c\.jpg: is an HTML"):
+        load_captioned(tmp_path, prompt="x")
+    data = load_captioned(tmp_path, prompt="x", on_bad_image="skip")
+    assert len(data) == 1 and data.left_out == {"pictures that cannot be read": 2}
+    (tmp_path / "b.jpg").write_bytes(b"GIF89a")
+    with pytest.raises(SourceError, match="3 of 3"):
+        load_captioned(tmp_path, prompt="x", on_bad_image="skip")
+
+
+def test_nothing_is_written_into_the_folder(tmp_path: Path) -> None:
+    metadata(fill(tmp_path, ["a.jpg"]), [("a.jpg", "x")])
+    before = sorted(path.name for path in tmp_path.iterdir())
+    load_captioned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# Tables
+
+
+def table(**columns: Any) -> datasets.Dataset:
+    pictures = [{"bytes": encoded(picture(n)), "path": None} for n in range(3)]
+    return datasets.Dataset.from_dict({"image": pictures, **columns}).cast_column("image", datasets.Image())
+
+
+def test_any_dataset_with_pictures_and_captions() -> None:
+    data = as_captioned(table(caption=[["x", "y"], ["z"], ["w"]]))
+    assert data.source == "dataset" and data.recipe is None and data.example(0).captions == ("x", "y") and len(data) == 3
+    assert as_captioned(data) is data
+    assert as_captioned(datasets.DatasetDict(train=table(text=["x", "y", "z"]))).dataset["text"] == ["x", "y", "z"]
+    grouped = as_captioned(table(image_id=["7", "7", "8"], text=["x", "y", "z"]))
+    assert [grouped.example(n).captions for n in range(2)] == [("x", "y"), ("z",)]
+    leaky = as_captioned(table(file_name=["/home/me/a.jpg", "b.jpg", "../c.jpg"], text=["x", "y", "z"]))
+    assert leaky.dataset["file_name"] == ["a.jpg", "b.jpg", "c.jpg"] and leaky.dataset["image_id"] == [
+        "000000",
+        "b.jpg",
+        "000002",
+    ]
+    with pytest.raises(SourceError, match="no column for the captions; it has label"):
+        as_captioned(table(label=[1, 2, 3]))
+    with pytest.raises(SourceError, match=r"not a datasets.Dataset"):
+        as_captioned(table(text=["x", "y", "z"]).to_iterable_dataset())
+
+
+def test_a_parquet_folder_that_somebody_else_wrote(tmp_path: Path) -> None:
+    table(text=["x", "y", "z"]).to_parquet(tmp_path / "data.parquet")
+    data = load_captioned(tmp_path, count=2)
+    assert len(data) == 2 and data.recipe == f"hfdk subset folder {tmp_path.name} --count 2 --seed 0 --out subset"
+    (tmp_path / "data.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SourceError, match="Parquet cannot be read"):
+        load_captioned(tmp_path)
+
+
+def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:
+    with pytest.raises(HubError, match="neither a folder here nor a dataset") as caught:
+        load_captioned("nobody/nothing-of-that-name")
+    assert caught.value.exit_code == 6 and "\n" not in caught.value.line()
+
+
+def test_pictures_given_by_address_are_not_fetched() -> None:
+    pictures = [{"bytes": None, "path": "https://example.com/a.jpg"}]
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    with pytest.raises(SourceError, match="only an address"):
+        as_captioned(datasets.Dataset.from_dict({"image": pictures, "text": ["x"]}, features=features))

@@ -1,0 +1,191 @@
+"""What is saved is whole, self-contained, and opens anywhere; the command writes it, shows it, and does the same again."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hf_diffusion_kit.cli import main
+from hf_diffusion_kit.data import Captioned, as_captioned, load_captioned, saved
+from hf_diffusion_kit.data.features import FEATURES
+from hf_diffusion_kit.errors import SourceError, StorageError
+from pictured import coco, encoded, fill, metadata, picture
+
+
+def people(folder: Path, **options: Any) -> Captioned:
+    coco(folder / "my set", 12)
+    return load_captioned("coco", annotations=folder / "my set/annotations", images=folder / "my set/val2014", **options)
+
+
+STOCK = """
+import io, json, sys
+from datasets import load_dataset, load_dataset_builder
+assert load_dataset_builder(sys.argv[1]).info.splits["train"].num_examples == 4
+rows = load_dataset(sys.argv[1], split="train")
+assert not [name for name in sys.modules if name.startswith("hf_diffusion_kit")]
+stream = list(load_dataset(sys.argv[1], split="train", streaming=True).take(2))
+told = [{**row, "image": [row["image"].mode, *row["image"].size]} for row in rows]
+print(json.dumps({"rows": told, "features": str(rows.features), "stream": len(stream), "part": len(load_dataset(sys.argv[1], split="train[:2]"))}))
+"""
+
+
+def test_stock_datasets_opens_it_in_a_process_that_never_imported_us(tmp_path: Path) -> None:
+    data = people(tmp_path, category="dog", count=4)
+    folder = data.save(tmp_path / "out/dogs, 1 é")
+    picture(0).save(folder / "sheet.png")  # as the command does: files beside the Parquet confuse nobody
+    done = subprocess.run([sys.executable, "-c", STOCK, str(folder)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert told["stream"] == told["part"] == 2 and told["features"] == str(FEATURES)
+    expected = [{**row, "image": ["RGB", 48, 32]} for row in data.dataset]
+    assert told["rows"] == expected and list(expected[0]) == list(FEATURES)
+
+
+def test_it_comes_back_equal(tmp_path: Path) -> None:
+    data = people(tmp_path, category=["person", "dog"], count=3, seed=4)
+    folder = data.save(tmp_path / "dogs")
+    again = load_captioned(folder)
+    assert again == data and again.dataset["captions"][:] == data.dataset["captions"][:]
+    assert again.example(0).image.tobytes() == data.example(0).image.tobytes()
+    assert as_captioned(str(folder)).fingerprint == as_captioned(data.dataset).fingerprint == data.fingerprint
+    assert (
+        data.recipe
+        == "hfdk subset coco --annotations annotations --images val2014 --category person dog --count 3 --seed 4 --out subset"
+    )
+    example = data.example(2)
+    assert example.sha256 == hashlib.sha256(data.dataset.data["image"][2].as_py()["bytes"]).hexdigest()
+    with pytest.raises(IndexError):
+        data.example(3)
+
+
+def test_no_path_of_this_machine_and_nothing_private_is_written(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "Jane Author"
+    exif.get_ifd(0x8825)[29] = "1984:12:24"
+    home = tmp_path / "home-of-jane"
+    home.mkdir()
+    (home / "a.jpg").write_bytes(encoded(picture(1), exif=exif))
+    folder = load_captioned(home, prompt="a dog").save(tmp_path / "out")
+    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"a dog" in content and b"home-of-jane" in content  # the folder's own name is in the recipe
+    for word in (str(tmp_path).encode(), b"Jane Author", b"1984:12:24"):
+        assert word not in content
+
+
+def test_a_row_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    data = people(tmp_path, count=3)
+    file = data.save(tmp_path / "out") / "data/train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    changed = [[text.upper() for text in texts] for texts in table.column("captions").to_pylist()]
+    pq.write_table(table.set_column(2, table.schema.field(2), [changed]), file)
+    with pytest.raises(SourceError, match="rows have been changed"):
+        load_captioned(tmp_path / "out")
+    images = table.column("image").to_pylist()
+    images[1]["bytes"] = encoded(picture(77))
+    pq.write_table(table.set_column(0, table.schema.field(0), [images]), file)
+    with pytest.raises(SourceError, match=r"jpg has been changed since it was saved"):
+        load_captioned(tmp_path / "out")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(SourceError, match="make or fetch it again"):
+        load_captioned(tmp_path / "out")
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, other = people(tmp_path, count=3), people(tmp_path, count=2)
+    folder = data.save(tmp_path / "out")
+    (folder / "sheet.png").touch()
+    assert data.save(folder) == folder and (folder / "sheet.png").exists()  # the same again: left alone
+    with pytest.raises(StorageError, match=r"another subset.*--overwrite"):
+        other.save(folder)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved, "_readme", full)
+        with pytest.raises(StorageError, match="No space left") as caught:
+            other.save(folder, overwrite=True)
+        with pytest.raises(StorageError):
+            other.save(tmp_path / "new")
+    assert caught.value.exit_code == 5 and load_captioned(folder) == data and not (tmp_path / "new").exists()
+    assert load_captioned(other.save(folder, overwrite=True)) == other
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/thesis.tex").touch()
+    with pytest.raises(StorageError, match="not an empty folder"):
+        data.save(tmp_path / "foreign", overwrite=True)
+    with pytest.raises(StorageError, match="for a pattern"):
+        data.save(tmp_path / "dogs [1]")
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith((".tmp", ".old"))]
+
+
+def test_large_sets_have_several_files_of_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{n:03d}.jpg" for n in range(230)]
+    data = load_captioned(fill(tmp_path / "many", names), prompt="x")
+    monkeypatch.setattr(saved, "SHARD_BYTES", data.dataset.data.nbytes // 9)
+    folder = data.save(tmp_path / "out")
+    files = sorted((folder / "data").iterdir())
+    assert len(files) == 16 and files[0].name == "train-00000-of-00016.parquet"  # more than eight: a multiple of eight
+    monkeypatch.setattr(saved, "SHARD_BYTES", 10**9)
+    groups = pq.ParquetFile(data.save(tmp_path / "one") / "data/train-00000-of-00001.parquet").metadata
+    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [100, 100, 30]
+    assert load_captioned(folder).fingerprint == load_captioned(tmp_path / "one").fingerprint == data.fingerprint
+
+
+def test_choosing_from_a_saved_subset(tmp_path: Path) -> None:
+    folder = people(tmp_path).save(tmp_path / "out")
+    some = load_captioned(folder, count=5, seed=1)
+    assert len(some) == 5 and set(some.licenses) == {"Attribution License", "Attribution-ShareAlike License"}
+    assert some.left_out == {"pictures beyond the count": 7} and some.dataset["categories"][0][0] == "person"
+    with pytest.raises(SourceError, match="captions that would not be used"):
+        load_captioned(folder, prompt="a dog")
+    assert load_captioned(folder, prompt="a dog", ignore_captions=True).example(0).captions == ("a dog",)
+
+
+def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "c.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    assert any("a.jpg = c.jpg" in note for note in load_captioned(tmp_path, prompt="x").notes)
+    data = people(tmp_path / "coco")
+    assert not data.notes
+    (tmp_path / "coco/my set/val2014/COCO_val2014_000000000004.jpg").write_bytes(encoded(picture(0, (60, 40))))
+    options = {"annotations": tmp_path / "coco/my set/annotations", "images": tmp_path / "coco/my set"}
+    assert load_captioned("coco", **options).notes == ("pictures of another size than their annotations state: 1",)
+
+
+# The command
+
+
+def test_subset_coco_prints_one_object_and_does_the_same_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(tmp_path / "set", 12)
+    words = ["subset", "coco", "--annotations", f"{tmp_path}/set/annotations", "--images", f"{tmp_path}/set", "--category", "dog"]
+    words += ["--count", "3", "--seed", "0", "--out", f"{tmp_path}/out", "--json"]
+    told = []
+    for _ in range(2):
+        assert main(words) == 0
+        out, err = capsys.readouterr()
+        told.append(json.loads(out))
+        assert "3 pictures with" in err and "pictures without dog: 6" in err
+    assert told[0] == told[1] and told[0]["rows"] == len(told[0]["image_ids"]) == 3 and told[0]["captions"] >= 15
+    with Image.open(told[0]["sheet"]) as page:
+        assert page.width > 400
+    assert main([*words[:-5], "--seed", "1", "--out", f"{tmp_path}/out"]) == 5
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words[:-5], "--seed", "1", "--out", f"{tmp_path}/out", "--overwrite"]) == 0
+
+
+def test_subset_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata(fill(tmp_path / "mine", ["a.jpg", "b.jpg"]), [("a.jpg", "one"), ("b.jpg", "two")])
+    assert main(["subset", "folder", f"{tmp_path}/mine", "--out", f"{tmp_path}/out"]) == 0
+    out = capsys.readouterr().out
+    assert "2 pictures with 2 captions" in out and "captions come from metadata.jsonl" in out
+    assert load_captioned(tmp_path / "out").recipe == "hfdk subset folder mine --out subset"
+    for words in (["folder"], ["coco", "x"], ["coco"]):
+        assert main(["subset", *words, "--out", f"{tmp_path}/none"]) == 2
+    assert main(["subset", "folder", f"{tmp_path}/nowhere", "--out", f"{tmp_path}/none"]) == 3
+    assert not (tmp_path / "none").exists() and "Traceback" not in capsys.readouterr().err
