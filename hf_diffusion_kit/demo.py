@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 3e-3,
     "lr_scheduler": "linear",
     "class_count": 105,
+    "caption_dropout": 0.1,
     "checkpointing_steps": 200,
 }
 """Chosen by benchmarks/digits.py over three digits and three seeds."""

@@ -257,6 +257,7 @@ def make_record(
     seconds: float,
 ) -> RunRecord:
     recipe, data, settings = job.recipe, job.data, job.recipe.training
+    told = sum(len({tidy(text) for text in texts}) for texts in data.dataset["captions"])
     counts: dict[str, int] = {}
     for part in trainer.trained:
         counts[part.part] = sum(p.numel() for p in part.parameters.values())
@@ -265,7 +266,9 @@ def make_record(
         family=trainer.family.name,
         method=recipe.method.name,
         base_model=job.base.pinned,
-        data=DataRecord(data.source, len(data), data.fingerprint, data.recipe, dict(data.licenses), dict(data.left_out)),
+        data=DataRecord(
+            data.source, len(data), data.fingerprint, data.recipe, dict(data.licenses), dict(data.left_out), captions=told
+        ),
         settings=recipe.public(),
         steps=trainer.done,
         samples=trainer.done * settings.batch_size * settings.gradient_accumulation_steps,
@@ -280,7 +283,14 @@ def make_record(
         verified=verified,
         notes=[*data.notes, *trainer.notes()],
         started=started,
+        command=recipe.command(data_name(job), job.folder.resolve().name),
     )
+
+
+def data_name(job: Job) -> str:
+    """The data as the command that makes the run again calls them: the subset's folder, as its own recipe names it."""
+    words = (job.data.recipe or "").split()
+    return words[words.index("--out") + 1] if "--out" in words else Path(job.recipe.data.path or "data").name
 
 
 def stretches(losses: Sequence[float], most: int = 200) -> list[float]:

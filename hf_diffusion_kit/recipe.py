@@ -1,5 +1,7 @@
 """All settings of one run, section by section: what a run's TOML file holds, what a trainer's keywords are sorted into."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -135,6 +137,25 @@ class Recipe:
                     told[section][key] = Path(value).name
         told["publish"] = {"repo": self.publish.repo, "private": self.publish.private}
         return told
+
+    def command(self, data: str, out: str) -> str:
+        """What to type to have this run again: base, data, method and every setting that is not the default, without paths."""
+        told, words = self.public(), []
+        plain = {
+            **{name: config.plain(SECTIONS[name]()) for name in ("training", "gallery")},
+            "method": config.plain(type(self.method)()),
+        }
+        for section, defaults in plain.items():
+            for key, default in defaults.items():
+                if (value := told[section][key]) != default:
+                    name = f"gallery.{key}" if section == "gallery" else key
+                    words.append(
+                        shlex.quote(
+                            f"{name}={json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value}"
+                        )
+                    )
+        head = ["hfdk train --base", shlex.quote(told["base"]["id"]), "--data", shlex.quote(data), "--method", self.method.name]
+        return " ".join([*head, "--out", shlex.quote(out), *words])
 
     def write(self, path: Path) -> None:
         """As TOML; folders are written whole, so that the run can be resumed from anywhere on this machine."""

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 import tiny
 import toyset
-
 from hf_diffusion_kit.cli import VERBS, main
 
 

@@ -70,6 +70,15 @@ def test_the_lora_file_carries_portable_keys_and_little_metadata(tmp_path: Path)
     }
 
 
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    """Eight times, for safetensors' own order of the metadata is a matter of chance."""
+    family, files = adapted("sd1", Lora(rank=2)), set()
+    for _ in range(8):
+        FORMATS["diffusers-lora"].write(family, tmp_path)
+        files.add((tmp_path / "pytorch_lora_weights.safetensors").read_bytes())
+    assert len(files) == 1
+
+
 def test_no_path_of_this_machine_is_written(tmp_path: Path) -> None:
     base, out = tmp_path / "base", tmp_path / "out"
     tiny.pipeline().save_pretrained(base)

@@ -18,7 +18,10 @@ BASE = {"base": {"id": "digits-seven"}}
     [
         ({}, "id is missing"),
         ({**BASE, "trainig": {}}, "no section 'trainig'; did you mean 'training'"),
-        ({**BASE, "training": {"learnin_rate": 1}}, r"\[training\]: there is no setting 'learnin_rate'; did you mean 'learning_rate'"),
+        (
+            {**BASE, "training": {"learnin_rate": 1}},
+            r"\[training\]: there is no setting 'learnin_rate'; did you mean 'learning_rate'",
+        ),
         ({**BASE, "training": {"steps": "many"}}, r"\[training\]: steps: must be int, got 'many'"),
         ({**BASE, "training": {"steps": True}}, "must be int, got True"),
         ({**BASE, "training": {"steps": 0}}, "training: steps: must be above 0, got 0"),
@@ -71,7 +74,14 @@ def test_keywords_of_a_trainer_are_settings() -> None:
 
 
 def test_words_are_read_as_toml_values() -> None:
-    assert [value_of(t) for t in ("3", "1e-4", "true", '["a", "b"]', "cosine", "a b")] == [3, 1e-4, True, ["a", "b"], "cosine", "a b"]
+    assert [value_of(t) for t in ("3", "1e-4", "true", '["a", "b"]', "cosine", "a b")] == [
+        3,
+        1e-4,
+        True,
+        ["a", "b"],
+        "cosine",
+        "a b",
+    ]
 
 
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-import toyset
 
+import tiny
+import toyset
 from hf_diffusion_kit.data import Captioned, load_captioned
 from hf_diffusion_kit.errors import CheckpointError, DivergedError, Stopped
 from hf_diffusion_kit.families import FAMILIES
@@ -52,7 +52,9 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Captioned:
     return load_captioned(toyset.folder(tmp_path_factory.mktemp("data") / "three", count=3, captions=1))
 
 
-def trainer(method: Method, data: Captioned, classes: Captioned, folder: Path | None, settings: TrainSettings = SETTINGS) -> Trainer:
+def trainer(
+    method: Method, data: Captioned, classes: Captioned, folder: Path | None, settings: TrainSettings = SETTINGS
+) -> Trainer:
     torch.manual_seed(time.time_ns() % 2**31)  # what ran before must not matter
     family = FAMILIES["sd1"](tiny.pipeline())
     return Trainer(family, method, settings, data, class_data=classes, folder=folder, say=lambda _: None, progress=False)
@@ -63,7 +65,9 @@ def bits(run: Trainer) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_resumed_after_any_step_the_weights_are_the_same_bytes(name: str, data: Captioned, classes: Captioned, tmp_path: Path) -> None:
+def test_resumed_after_any_step_the_weights_are_the_same_bytes(
+    name: str, data: Captioned, classes: Captioned, tmp_path: Path
+) -> None:
     whole = trainer(METHODS[name], data, classes, None)
     whole.fit()
     for stop in (1, 2, 5, 7):  # within the first epoch, at accumulation's edge, in the third

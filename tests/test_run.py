@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import tiny
 import toyset
-
 from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, Run, load_captioned
 from hf_diffusion_kit.errors import ConfigError, HubError, ModelError, SourceError, StorageError
 from hf_diffusion_kit.testing import LocalHub
@@ -54,8 +54,16 @@ def test_the_record_explains_the_run(run: Run) -> None:
     assert record["weights"][0]["file"] == "pytorch_lora_weights.safetensors"
     assert record["base_model"]["id"] == "toy-base" and len(record["base_model"]["sha256"]) == 3
     assert "cropped" in " ".join(record["notes"]) or "enlarged" in " ".join(record["notes"])
-    assert {"run.toml", "run.json", "images", "checkpoint-000004", "pytorch_lora_weights.safetensors"} <= set(os.listdir(run.folder))
-    assert sorted(os.listdir(run.folder / "images")) == ["00-before.png", "00.png", "01-before.png", "01.png", "before_after.png"]
+    assert {"run.toml", "run.json", "images", "checkpoint-000004", "pytorch_lora_weights.safetensors"} <= {
+        path.name for path in run.folder.iterdir()
+    }
+    assert sorted(path.name for path in (run.folder / "images").iterdir()) == [
+        "00-before.png",
+        "00.png",
+        "01-before.png",
+        "01.png",
+        "before_after.png",
+    ]
 
 
 def test_what_is_published_holds_no_path_of_this_machine(run: Run, tmp_path: Path, online: None) -> None:
@@ -67,7 +75,9 @@ def test_what_is_published_holds_no_path_of_this_machine(run: Run, tmp_path: Pat
             "assert not any(n.startswith('hf_diffusion_kit') for n in sys.modules)"
         )
         environment = {**os.environ, **hub.environment(), "HF_HOME": str(tmp_path / "home")}
-        done = subprocess.run([sys.executable, "-c", code, pushed.oid], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, pushed.oid], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         again = run.publish("you/first-lora", hub=hub.endpoint, token=hub.token, say=lambda _: None)
     got = Path(done.stdout.strip())
@@ -77,7 +87,9 @@ def test_what_is_published_holds_no_path_of_this_machine(run: Run, tmp_path: Pat
     for path in got.rglob("*"):
         assert path.is_dir() or str(run.folder.parent).encode() not in path.read_bytes()
     assert pushed.verified and pushed.changed and not again.changed
-    assert (got / "pytorch_lora_weights.safetensors").read_bytes() == (run.folder / "pytorch_lora_weights.safetensors").read_bytes()
+    assert (got / "pytorch_lora_weights.safetensors").read_bytes() == (
+        run.folder / "pytorch_lora_weights.safetensors"
+    ).read_bytes()
 
 
 def test_the_same_run_again_gives_the_same_file(run: Run, base: Path, pictures: Path, tmp_path: Path) -> None:
@@ -88,7 +100,7 @@ def test_the_same_run_again_gives_the_same_file(run: Run, base: Path, pictures: 
 
 def test_a_run_is_not_written_over(run: Run, base: Path, pictures: Path) -> None:
     trainer = LoraTrainer(str(base), out=run.folder, **SMALL)
-    with pytest.raises(StorageError, match="holds a run already.*hfdk resume"):
+    with pytest.raises(StorageError, match=r"holds a run already.*hfdk resume"):
         trainer.fit(pictures, say=lambda _: None, progress=False)
     heard: list[str] = []
     assert trainer.fit(pictures, resume=True, say=heard.append, progress=False).record.weights == run.record.weights

@@ -17,6 +17,8 @@ def folder(path: Path, count: int = 5, size: tuple[int, int] = (32, 20), caption
         picture = Image.new("RGB", size, COLOURS[i % len(COLOURS)])
         ImageDraw.Draw(picture).ellipse((2 + i, 3, 12 + i, 15), fill=COLOURS[(i + 2) % len(COLOURS)])
         picture.save(path / f"p{i}.png")
-        lines += [json.dumps({"file_name": f"p{i}.png", "text": f"{WORDS[k % 4]} {COLOURS[i % len(COLOURS)]}"}) for k in range(captions)]
+        lines += [
+            json.dumps({"file_name": f"p{i}.png", "text": f"{WORDS[k % 4]} {COLOURS[i % len(COLOURS)]}"}) for k in range(captions)
+        ]
     (path / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     return path

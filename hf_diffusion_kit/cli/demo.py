@@ -17,6 +17,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     import os
     from pathlib import Path
 
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # half a megabyte to this machine wants no four bars
     os.environ["HF_HUB_OFFLINE"] = "0"  # else clients would not even talk to the Hub on this machine, the only one asked here
     from ..demo import demo
 

@@ -7,16 +7,18 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No bars for a second's work, and no word on torchvision, which is not needed here; downloads keep their bars."""
-    level = transformers_logging.get_verbosity()
+    """No bars for a second's work, no word on torchvision, which is not needed here, nor on parts that a LoRA does not touch."""
+    levels = transformers_logging.get_verbosity(), diffusers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled(), diffusers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        transformers_logging.set_verbosity(levels[0])
+        diffusers_logging.set_verbosity(levels[1])
         if bars[0]:
             transformers_logging.enable_progress_bar()
         if bars[1]:

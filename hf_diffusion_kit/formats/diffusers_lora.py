@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ModelError
 from ..families import Family
 from ..families.base import stock_pipeline
+from ..families.quiet import quiet_loading
 from .base import Written
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -42,13 +43,15 @@ class DiffusersLora:
         header = {"format": "pt", "lora_adapter_metadata": json.dumps(metadata, sort_keys=True)}
         half = folder / f"{FILE}.part"
         save_file(tensors, half, metadata=header)
+        settle(half)
         half.chmod(0o644)
         half.replace(folder / FILE)
         return Written((folder / FILE,), f'.from_pretrained(BASE) + .load_lora_weights(FOLDER, weight_name="{FILE}")')
 
     def read(self, family: type[Family], base: str | Path, folder: Path, *, revision: str | None, dtype: torch.dtype) -> Any:
         pipe = stock_pipeline(family.pipeline_class, base, revision=revision, dtype=dtype)
-        pipe.load_lora_weights(folder, weight_name=FILE, local_files_only=True)
+        with quiet_loading():
+            pipe.load_lora_weights(folder, weight_name=FILE, local_files_only=True)
         if not pipe.get_active_adapters():
             raise ModelError("was read by diffusers without a single weight taken over", where=folder / FILE, case=2)
         return pipe
@@ -59,6 +62,16 @@ def rooted(part: str, key: str) -> str:
     if part.startswith("text_encoder") and key.startswith(("encoder.", "embeddings.", "final_layer_norm.")):
         return f"text_model.{key}"
     return key
+
+
+def settle(path: Path) -> None:
+    """safetensors writes its metadata in an order that changes from run to run; in a fixed one, equal weights are equal files."""
+    raw = bytearray(path.read_bytes())
+    size = int.from_bytes(raw[:8], "little")
+    told = json.loads(raw[8 : 8 + size])
+    told["__metadata__"] = dict(sorted(told["__metadata__"].items()))
+    raw[8 : 8 + size] = json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    path.write_bytes(raw)
 
 
 def portable(value: Any) -> Any:
