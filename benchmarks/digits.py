@@ -16,7 +16,15 @@ from typing import Any
 from hf_diffusion_kit.demo import SETTINGS, demo
 from hf_diffusion_kit.hardware import versions
 
-KEPT = ("unseen_before", "unseen_after", "others_before", "others_after", "nearest_training_ratio", "reload_difference", "seconds")
+KEPT = (
+    "unseen_before",
+    "unseen_after",
+    "others_before",
+    "others_after",
+    "nearest_training_ratio",
+    "reload_difference",
+    "seconds",
+)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -31,7 +39,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     others = [mean(row[key] for row in rows) for key in KEPT[2:4]]
     ratio = mean(row["nearest_training_ratio"] for row in rows)
     return "\n".join(
-        [*lines, f"| **mean** | | **{before:.0%}** | **{after:.0%}** | **{others[0]:.1%}** | **{others[1]:.1%}** | **{ratio:.2f}** | |"]
+        [
+            *lines,
+            f"| **mean** | | **{before:.0%}** | **{after:.0%}** | **{others[0]:.1%}** | **{others[1]:.1%}** | **{ratio:.2f}** | |",
+        ]
     )
 
 
