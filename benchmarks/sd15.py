@@ -82,6 +82,7 @@ def main() -> None:
             mixed_precision=args.dtype,
             license="creativeml-openrail-m",
             count=1,
+            gallery_steps=4,
         )
         begun = time.monotonic()
         run = trainer.fit(args.data)

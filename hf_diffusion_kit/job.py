@@ -88,7 +88,7 @@ def _train(
     started, begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.monotonic()
     if not resume and (steps_in(folder) or (folder / RECORD).exists()):
         raise StorageError("holds a run already", where=folder, fix=f"hfdk resume {folder}, or name another folder", case=8)
-    rows = as_captioned(data) if data is not None else load_data(recipe.data)
+    rows = as_captioned(data) if data is not None else load_data(recipe.data, progress=progress)
     if not len(rows):
         raise ConfigError("there is not one picture to train on", where="data", case=10)
     base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
@@ -127,7 +127,7 @@ def _train(
     return Run(folder, record)
 
 
-def load_data(settings: DataSettings) -> Captioned:
+def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
     """What section `[data]` describes. Raises ConfigError when it describes nothing."""
     if settings.annotations or settings.images:
         return load_captioned(
@@ -137,12 +137,13 @@ def load_data(settings: DataSettings) -> Captioned:
             category=list(settings.category) or None,
             count=settings.count,
             seed=settings.seed,
+            progress=progress,
         )
     if settings.path is None:
         raise ConfigError(
             "there are no pictures", where="data", fix="set data.path, or data.annotations and data.images", case=10
         )
-    return load_captioned(settings.path, prompt=settings.prompt, ignore_captions=settings.ignore_captions)
+    return load_captioned(settings.path, prompt=settings.prompt, ignore_captions=settings.ignore_captions, progress=progress)
 
 
 def preflight(job: Job) -> None:

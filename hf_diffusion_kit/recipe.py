@@ -194,13 +194,16 @@ def word_sections(words: list[str], told: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def sorted_keywords(name: str, keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Keywords of a trainer class -> sections. Raises ConfigError for one that no section knows."""
-    sections = homes(name)
+    """Keywords of a trainer class -> sections; `gallery_steps` is `gallery.steps`. Raises ConfigError for one that no section knows."""
+    sections = {section: {f.name for f in fields(kind)} for section, kind in homes(name).items() if section != "data"}
     result: dict[str, dict[str, Any]] = {"method": {"name": name}}
     for key, value in keywords.items():
-        section = next((s for s in sections if s != "data" and key in {f.name for f in fields(sections[s])}), None)
-        if section is None:
-            every = {f.name for kind in sections.values() for f in fields(kind)}
-            raise ConfigError(f"there is no setting {key!r}; {nearest(key, every)}", where="trainer", case=1)
-        result.setdefault(section, {})[key] = value
+        places = [(s, key) for s, keys in sections.items() if key in keys]
+        places += [(s, rest) for s, keys in sections.items() if (rest := key.removeprefix(f"{s}_")) != key and rest in keys]
+        if not places:
+            raise ConfigError(
+                f"there is no setting {key!r}; {nearest(key, set().union(*sections.values()))}", where="trainer", case=1
+            )
+        section, setting = places[0]
+        result.setdefault(section, {})[setting] = value
     return result

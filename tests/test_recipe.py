@@ -69,6 +69,7 @@ def test_a_bare_key_of_several_sections_is_the_trainings() -> None:
 
 def test_keywords_of_a_trainer_are_settings() -> None:
     assert sorted_keywords("lora", {"rank": 8, "steps": 5}) == {"method": {"name": "lora", "rank": 8}, "training": {"steps": 5}}
+    assert sorted_keywords("lora", {"gallery_steps": 5, "seed": 1})["gallery"] == {"steps": 5}
     with pytest.raises(ConfigError, match="no setting 'stesp'; did you mean 'steps'"):
         sorted_keywords("lora", {"stesp": 5})
 

@@ -48,12 +48,12 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
 def train(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pathlib import Path
 
-    from ..digits.train import Recipe, train
+    from ..digits.train import Curriculum, train
 
     given = {"text": args.text_steps, "vae": args.vae_steps, "denoiser": args.steps}
-    recipe = Recipe.of(args.seed, **{part: steps for part, steps in given.items() if steps is not None})
+    curriculum = Curriculum.of(args.seed, **{part: steps for part, steps in given.items() if steps is not None})
     out = Path(args.out or f"runs/{args.base}")
-    figures = train(args.base, out, recipe, idx=idx_folder(args), progress=True, say=say)
+    figures = train(args.base, out, curriculum, idx=idx_folder(args), progress=True, say=say)
     tell(figures["scores"], say)
     say(f"written: {out} (figures.json, samples.png)")
     return {"folder": str(out), **{key: figures[key] for key in ("base", "scores", "zero_shot", "psnr_db", "cpu_seconds")}}
@@ -61,7 +61,6 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any
 
 def score(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import asdict
-    from pathlib import Path
 
     from ..digits.scores import Viewing, look, page
     from ..digits.train import opened

@@ -28,6 +28,16 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         commit_message=args.message,
         say=say,
     )
-    say(f"{'would publish to' if args.dry_run else 'published'}: {pushed}")
+    say(place(pushed, args.hub, dry_run=args.dry_run))
     told = {"url": str(pushed), "oid": pushed.oid, "files": pushed.files, "bytes_sent": pushed.bytes_sent}
     return {**told, "verified": pushed.verified, "changed": pushed.changed}
+
+
+def place(pushed: Any, hub: str | None, *, dry_run: bool = False) -> str:
+    """Where it is now; the embedded Hub's own address ends with the command."""
+    done = "would publish" if dry_run else "published" if pushed.changed else "already published"
+    if hub == "local":
+        return (
+            f"{done}: {pushed.repo_id} on the embedded Hub, commit {pushed.oid[:12] or 'none yet'}; to look at it: hfdk hub serve"
+        )
+    return f"{done}: {pushed}"

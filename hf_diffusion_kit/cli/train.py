@@ -111,9 +111,10 @@ def report(run: Any, say: Callable[[str], None]) -> dict[str, Any]:
     publish = record.settings["publish"]
     if publish["repo"]:
         from ..config import read
+        from .publish import place
 
         hub = read(run.folder / "run.toml").get("publish", {}).get("hub")
         pushed = run.publish(publish["repo"], hub=hub, private=publish["private"], say=say)
-        say(f"published: {pushed}")
+        say(place(pushed, hub))
         result["published"] = str(pushed)
     return result

@@ -1,20 +1,23 @@
 """One line of text from what people typed, and which of a picture's captions is used when."""
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 
 from ..errors import SourceError, unknown
 
 POLICIES = ("random", "first", "longest", "shortest")
-INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
+INVISIBLE = re.compile("[\ufeff\u200b\u2060]")
 """Marks without width that come from copying (byte order mark, zero-width space, word joiner); joiners that emoji need are kept."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def tidy(text: str) -> str:
     """One line, NFC, single spaces, no control characters, nothing at either end."""
-    text = unicodedata.normalize("NFC", text.translate(INVISIBLE))
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+    return " ".join(CONTROL.sub(" ", text).split())
 
 
 def choose(captions: Sequence[str], policy: str, *, seed: int, epoch: int, image_id: str) -> str:

@@ -134,9 +134,9 @@ def gather(source: Source, choice: Choice) -> Captioned:
     taken = Taken()
     table = table_of(_batches(source, rows, choice, taken))
     if choice.count is not None:
-        findings.left_out["pictures beyond the count"] = len(rows) - len(taken.names) - len(taken.bad)
-    for error in taken.bad:
-        findings.fault("pictures that cannot be read", str(error.where))
+        findings.left_out["pictures beyond the count"] = len(rows) - table.num_rows - len(taken.bad)
+    for name in taken.bad:
+        findings.fault("pictures that cannot be read", name)
     words = source.words()
     mark = fingerprint(table)
     return Captioned(
@@ -156,7 +156,8 @@ class Taken:
 
     names: dict[str, list[str]] = field(default_factory=dict)
     """sha256 -> names of the pictures that are it."""
-    bad: list[SourceError] = field(default_factory=list)
+    bad: dict[str, SourceError] = field(default_factory=dict)
+    """Name -> what is wrong with it. An error names the whole path, and so is shown but never kept."""
     remarks: Counter[str] = field(default_factory=Counter)
     licenses: Counter[str] = field(default_factory=Counter)
 
@@ -186,7 +187,7 @@ def _batches(source: Source, rows: list[Row], choice: Choice, taken: Taken) -> I
             try:
                 picture = store(source.read(row), row.path or row.file_name)
             except SourceError as error:
-                taken.bad.append(error)
+                taken.bad[row.file_name] = error
                 continue
             batch.append(_record(row, picture, taken))
             done += 1
@@ -195,7 +196,7 @@ def _batches(source: Source, rows: list[Row], choice: Choice, taken: Taken) -> I
                 yield batch
                 batch = []
     if taken.bad and (choice.on_bad_image == "error" or not done):
-        raise _refused(source, taken.bad, min(wanted, len(rows)))
+        raise _refused(source, list(taken.bad.values()), min(wanted, len(rows)))
     if done < wanted and choice.count is not None:
         what = f"{choice.count} pictures are asked for and {done} can be read"
         raise SourceError(what, where=source.name, fix=f"ask for at most {done}", case=10)
