@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hf_diffusion_kit.cli import main
-from hf_diffusion_kit.data import Captioned, as_captioned, load_captioned, saved
+from hf_diffusion_kit.data import SOURCES, Captioned, as_captioned, load_captioned, saved
 from hf_diffusion_kit.data.features import FEATURES
 from hf_diffusion_kit.errors import SourceError, StorageError
 from pictured import coco, encoded, fill, metadata, picture
@@ -71,9 +72,10 @@ def test_no_path_of_this_machine_and_nothing_private_is_written(tmp_path: Path) 
     home = tmp_path / "home-of-jane"
     home.mkdir()
     (home / "a.jpg").write_bytes(encoded(picture(1), exif=exif))
-    folder = load_captioned(home, prompt="a dog").save(tmp_path / "out")
+    (home / "b.jpg").touch()
+    folder = load_captioned(home, prompt="a dog", on_bad_image="skip").save(tmp_path / "out")
     content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    assert b"a dog" in content and b"home-of-jane" in content  # the folder's own name is in the recipe
+    assert b"b.jpg" in content and b"home-of-jane" in content  # the folder's own name is in the recipe
     for word in (str(tmp_path).encode(), b"Jane Author", b"1984:12:24"):
         assert word not in content
 
@@ -150,12 +152,19 @@ def test_choosing_from_a_saved_subset(tmp_path: Path) -> None:
 def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) -> None:
     fill(tmp_path, ["a.jpg", "b.jpg"])
     (tmp_path / "c.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
-    assert any("a.jpg = c.jpg" in note for note in load_captioned(tmp_path, prompt="x").notes)
+    data = load_captioned(tmp_path, prompt="x", count=3)
+    assert any("a.jpg = c.jpg" in note or "c.jpg = a.jpg" in note for note in data.notes) and data.left_out == {}
     data = people(tmp_path / "coco")
     assert not data.notes
     (tmp_path / "coco/my set/val2014/COCO_val2014_000000000004.jpg").write_bytes(encoded(picture(0, (60, 40))))
     options = {"annotations": tmp_path / "coco/my set/annotations", "images": tmp_path / "coco/my set"}
     assert load_captioned("coco", **options).notes == ("pictures of another size than their annotations state: 1",)
+
+
+def test_the_sources_are_where_the_list_says() -> None:
+    for name, place in SOURCES.items():
+        file, _, kind = place.partition(".")
+        assert getattr(import_module(f"hf_diffusion_kit.data.{file}"), kind).name == name
 
 
 # The command
