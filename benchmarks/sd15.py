@@ -81,7 +81,7 @@ def main() -> None:
             resolution=args.resolution,
             mixed_precision=args.dtype,
             license="creativeml-openrail-m",
-            count=1,
+            pictures=1,
             gallery_steps=4,
         )
         begun = time.monotonic()

@@ -3,6 +3,7 @@ learnt to a Hub on this machine, and load it back as a stranger would."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from .hub.local import LocalHub
 from .run import RECORD, Run
 from .sheet import Cell, sheet
 from .trainers import DreamBoothTrainer
+from .training.checkpoint import steps_in
 
 BASE = "digits-seven"
 GUIDANCE, SOLVER_STEPS, SIZE = 2.0, 10, (32, 32)
@@ -111,10 +113,11 @@ def demo(
         captions=[captions.prompt(digit)] * 2 + [captions.prompt(known[3]), captions.prompt(known[5])],
         **{**SETTINGS, **settings},
     )
-    run = trainer.fit(data, say=lambda text: say(f"   {text}"), progress=progress)
+    stopped = bool(steps_in(out / "run"))
+    run = trainer.fit(data, resume=stopped, say=lambda text: say(f"   {text}"), progress=progress)
 
     say("3. judge it, before and after, same captions and seeds")
-    result, drawn = judge(run, digit, judged, progress=progress)
+    result, drawn = judge(run, data, digit, judged, progress=progress)
     sheet_path = out / "before_after.png"
     draw_sheet(run, data, drawn, word).save(sheet_path)
     record = replace(run.record, scores={**result})
@@ -152,16 +155,18 @@ def torch_threads(count: int) -> None:
 
 def pictures(out: Path, digit: int, seed: int) -> Captioned:
     """A COCO folder of real handwriting, and ten pictures of one digit out of it."""
-    coco = out / "coco"
+    coco, half = out / "coco", out / ".tmp-coco"
     if not coco.exists():
-        write_coco(coco, range(10), limit_per_digit=40)
+        shutil.rmtree(half, ignore_errors=True)
+        write_coco(half, range(10), limit_per_digit=40).replace(coco)
     data = load_captioned("coco", annotations=coco / "annotations", images=coco, category=WORDS[digit], count=10, seed=seed)
-    if not (out / "subset").exists():
-        data.save(out / "subset")
+    data.save(out / "subset", overwrite=True)
     return data
 
 
-def judge(run: Run, digit: int, judged: int, *, progress: bool) -> tuple[dict[str, float], dict[str, list[Image.Image]]]:
+def judge(
+    run: Run, trained: Captioned, digit: int, judged: int, *, progress: bool
+) -> tuple[dict[str, float], dict[str, list[Image.Image]]]:
     """Figures before and after, and the pictures they are of."""
     eye = Judge.fit()
     unseen = [Shot(captions.prompt(digit), SEED_UNSEEN + i, SOLVER_STEPS, GUIDANCE, SIZE) for i in range(judged)]
@@ -179,7 +184,6 @@ def judge(run: Run, digit: int, judged: int, *, progress: bool) -> tuple[dict[st
         shares = [eye.accuracy(others_drawn[k * each : (k + 1) * each], other) for k, other in enumerate(digits.BASES[BASE])]
         scores[when] = Scores(eye.accuracy(drawn[when], digit), float(np.mean(shares)))
         drawn[f"others {when}"] = others_drawn[::each]
-    trained = load_captioned(run.folder.parent / "subset")
     shown = [trained.example(i).image for i in range(len(trained))]
     held_out = list(as_images(load_handwriting("test").only([digit])))
     return {

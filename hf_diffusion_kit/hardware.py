@@ -3,22 +3,29 @@
 import os
 import platform
 import resource
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from .errors import ConfigError
 
 NAMED = ("hf-diffusion-kit", "torch", "diffusers", "transformers", "peft", "datasets", "huggingface_hub", "safetensors", "Pillow")
 
 
 def pick_device(name: str | None) -> torch.device:
-    """`cuda`, `mps` or `cpu`; None takes the fastest there is."""
-    if name:
-        return torch.device(name)
+    """`cuda` (or `cuda:1`), `mps` or `cpu`; None takes the fastest there is. Raises ConfigError for one that is not here."""
+    here = ["cpu"]
+    if torch.backends.mps.is_available():
+        here.insert(0, "mps")
     if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        here = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *here]
+    if name is not None and name not in here:
+        raise ConfigError(f"{name!r} is not here; here is: {', '.join(here)}", where="base: device", case=1)
+    return torch.device(name or here[0])
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -35,6 +42,20 @@ def hardware(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         told |= {"gpu": torch.cuda.get_device_name(device), "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device)}
     return told
+
+
+def checkout_commit() -> str | None:
+    """The kit's own git commit; None when it is installed rather than run from a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):  # no git here, or not its owner
+        return None
+    return done.stdout.strip() or None
 
 
 def versions() -> dict[str, str]:

@@ -1,35 +1,28 @@
-"""One run from settings to a folder that explains itself: check first, train, write, load back, look, record."""
+"""One run from settings to a folder that explains itself: check first, train, then hand over to `outcome`."""
 
-import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from . import bases
 from .class_pictures import class_pictures
 from .data import Captioned, as_captioned, load_captioned
 from .data.captions import tidy
-from .errors import ConfigError, ModelError, StorageError
-from .evaluation import Shot, difference, draw
+from .errors import ConfigError, KitError, ModelError, StorageError
+from .evaluation import Shot, draw
 from .families import Family, detect
-from .formats import FORMATS
-from .hardware import hardware, pick_device, versions
+from .hardware import pick_device
+from .outcome import Outcome, finish
 from .recipe import DataSettings, Recipe
-from .records import DataRecord, RunRecord, Shown, Verified, Weights
-from .run import IMAGES, RECORD, SETTINGS, Run
-from .sheet import Cell, sheet
+from .run import RECORD, SETTINGS, Run
 from .training.checkpoint import steps_in
 from .training.trainer import Trainer, training_size
-
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""Largest difference of a pixel in [0, 1] between the trained pipeline and the one loaded back. On a CPU in float32 it is 0;
-in bfloat16 a stock reader rounds the adapter to the base's own precision."""
 
 Say = Callable[[str], None]
 
@@ -39,8 +32,6 @@ class Job:
     recipe: Recipe
     folder: Path
     base: bases.Base
-    data: Captioned
-    class_data: Captioned | None = None
     say: Say = print
     progress: bool = True
 
@@ -56,61 +47,42 @@ def train(
     say: Say = print,
     progress: bool = True,
 ) -> Run:
-    """Runs a recipe in a folder. `data`: captioned pictures that are at hand already (else `recipe.data` says where they are).
+    """Runs a recipe in a folder. `data`: captioned pictures that are at hand already (else `recipe.data` says where they are);
+    they are kept in the run's folder, so that it can be resumed by itself.
 
     `resume` goes on from the newest valid checkpoint; without it a folder that holds a run is refused. Raises the errors of
-    errors.py; whatever stops it, the folder can be resumed.
+    errors.py; once run.toml is there, whatever stops the run, `hfdk resume` goes on.
     """
-    try:
-        new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = folder / ".lock"
-        try:
-            with FileLock(lock, timeout=0):
-                return _train(recipe, folder, data, class_data, resume, allow_change, say, progress)
-        finally:
-            if new and list(folder.iterdir()) == [lock]:  # nothing came of it: leave nothing behind
-                lock.unlink()
-                folder.rmdir()
-    except Timeout:
-        raise StorageError(
-            "another run works in this folder", where=folder, fix="wait for it, or name another --out", case=8
-        ) from None
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=folder, fix="name a folder you may write", case=3
-        ) from error
+    with one_line(folder), locked(folder):
+        if not resume and (steps_in(folder) or (folder / RECORD).exists()):
+            raise StorageError("holds a run already", where=folder, fix=f"hfdk resume {folder}, or name another folder", case=8)
+        recipe = replace(recipe, data=kept(recipe, folder, data, class_data))
+        return _train(recipe, folder, resume, allow_change, say, progress)
 
 
-def _train(
-    recipe: Recipe, folder: Path, data: Any, class_data: Any, resume: bool, allow: Sequence[str], say: Say, progress: bool
-) -> Run:
-    started, begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.monotonic()
-    if not resume and (steps_in(folder) or (folder / RECORD).exists()):
-        raise StorageError("holds a run already", where=folder, fix=f"hfdk resume {folder}, or name another folder", case=8)
-    rows = as_captioned(data) if data is not None else load_data(recipe.data, progress=progress)
-    if not len(rows):
-        raise ConfigError("there is not one picture to train on", where="data", case=10)
+def _train(recipe: Recipe, folder: Path, resume: bool, allow: Sequence[str], say: Say, progress: bool) -> Run:
+    pick_device(recipe.base.device)
     base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
-    job = Job(recipe, folder, base, rows, None, say, progress)
+    rows = load_data(recipe.data, progress=progress)
+    recipe = replace(recipe, base=replace(recipe.base, revision=base.revision))  # a resume must see the same commit
+    job = Job(recipe, folder, base, say, progress)
     if recipe.publish.repo:
         preflight(job)
     family = open_family(job)
-    training_size(family, recipe.training)
     if not resume:
         recipe.write(folder / SETTINGS)
-    if recipe.method.wants_prior:
-        job = replace(job, class_data=class_rows(job, family, class_data))
-    shots = gallery_shots(job, family)
+    classes = class_rows(job, family)
+    shots = gallery_shots(job, family, rows)
     before = draw(family.pipe, shots, title="gallery before" if progress else None)
+    identity = {"base": base.identity}
     trainer = Trainer(
         family,
         recipe.method,
         recipe.training,
         rows,
-        class_data=job.class_data,
+        class_data=classes,
         folder=folder,
-        identity={"base": base.identity},
+        identity=identity,
         say=say,
         progress=progress,
     )
@@ -120,30 +92,81 @@ def _train(
     recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
     trainer.fit()
     family.to(family.device, encoders=True)
-    weights, verified, fresh = write_and_verify(job, family, shots[0])
-    gallery = save_gallery(job, shots, before, draw(fresh, shots, title="gallery after" if progress else None))
-    record = make_record(job, trainer, gallery, weights, verified, started=started, seconds=time.monotonic() - begun)
-    record.save(folder / RECORD)
-    return Run(folder, record)
+    return finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One run at a time in a folder; a folder of which nothing came is not left behind."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise StorageError(
+            "another run works in this folder", where=folder, fix="wait for it, or name another --out", case=8
+        ) from None
+    finally:
+        if new and list(folder.iterdir()) == [lock]:
+            lock.unlink()
+            folder.rmdir()
+
+
+@contextmanager
+def one_line(folder: Path) -> Iterator[None]:
+    """What the machine refuses, in one line: a full disk, a folder that cannot be written, memory that is used up."""
+    try:
+        yield
+    except KitError:
+        raise
+    except (OSError, SafetensorError) as error:
+        where = getattr(error, "filename", None) or folder
+        said = getattr(error, "strerror", None) or str(error)
+        fix = "make room or name another folder; what was saved is untouched and `hfdk resume` goes on from it"
+        raise StorageError(f"could not be read or written: {said}", where=where, fix=fix, case=3) from error
+    except torch.OutOfMemoryError as error:
+        fix = "training.batch_size=1, training.gradient_checkpointing=true, training.mixed_precision=bf16, or a smaller training.resolution"
+        raise ModelError("the device's memory is used up", where=folder, fix=fix, case=6) from error
+
+
+def kept(recipe: Recipe, folder: Path, data: Any, class_data: Any) -> DataSettings:
+    """`[data]` with pictures that were given in memory saved in the run's folder. Raises ConfigError for what would go unused."""
+    told = recipe.data
+    if class_data is not None and not recipe.method.wants_prior:
+        raise ConfigError(
+            f"class pictures were given, and {recipe.method.name} as it is set uses none", where="class_data", case=7
+        )
+    if data is not None:
+        told = replace(told, path=at_hand(data, folder / "data"))
+    if class_data is not None:
+        told = replace(told, class_path=at_hand(class_data, folder / "class_data"))
+    return told
+
+
+def at_hand(given: Any, folder: Path) -> str:
+    """Where pictures lie that were given by their folder, or in memory: these are saved first."""
+    return str(given if isinstance(given, str | Path) else as_captioned(given).save(folder))
 
 
 def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
-    """What section `[data]` describes. Raises ConfigError when it describes nothing."""
+    """What section `[data]` describes. Raises ConfigError when it describes nothing, or two things."""
+    category = list(settings.category) or None
     if settings.annotations or settings.images:
-        return load_captioned(
-            "coco",
-            annotations=settings.annotations,
-            images=settings.images,
-            category=list(settings.category) or None,
-            count=settings.count,
-            seed=settings.seed,
-            progress=progress,
-        )
-    if settings.path is None:
+        if settings.path or settings.prompt or settings.ignore_captions:
+            raise ConfigError(
+                "COCO annotations do not go with path, prompt or ignore_captions", where="data", fix="choose one source", case=1
+            )
+        told: dict[str, Any] = {"annotations": settings.annotations, "images": settings.images}
+        source = "coco"
+    elif settings.path is None:
         raise ConfigError(
             "there are no pictures", where="data", fix="set data.path, or data.annotations and data.images", case=10
         )
-    return load_captioned(settings.path, prompt=settings.prompt, ignore_captions=settings.ignore_captions, progress=progress)
+    else:
+        source, told = settings.path, {"prompt": settings.prompt, "ignore_captions": settings.ignore_captions}
+    return load_captioned(source, category=category, count=settings.count, seed=settings.seed, progress=progress, **told)
 
 
 def preflight(job: Job) -> None:
@@ -155,16 +178,20 @@ def preflight(job: Job) -> None:
     with open_door(told.hub) as door:
         metadata = {"license": job.base.pinned.license, "library_name": "diffusers"}
         found = ask(door, str(told.repo), private=told.private, card_metadata=metadata)
-    job.say(
-        f"publish: {found.repo_id} as {found.user}, {'there already' if found.exists else 'new'}, {'private' if found.private else 'public'}"
-    )
+    there, seen = "there already" if found.exists else "new", "private" if found.private else "public"
+    job.say(f"publish: {found.repo_id} as {found.user}, {there}, {seen}")
 
 
 def open_family(job: Job) -> Family:
-    bf16 = job.recipe.training.mixed_precision == "bf16"
+    """The base on its device, and everything about it that can be known to fail tried before a picture is drawn."""
+    recipe = job.recipe
     kind = detect(job.base.location, revision=job.base.revision)
+    bf16 = recipe.training.mixed_precision == "bf16"
     family = kind.open(job.base.location, revision=job.base.revision, dtype=torch.bfloat16 if bf16 else torch.float32)
-    family.to(pick_device(job.recipe.base.device), encoders=True)
+    training_size(family, recipe.training)
+    family.objective(snr_gamma=recipe.training.snr_gamma)
+    recipe.method.check(family)
+    family.to(pick_device(recipe.base.device), encoders=True)
     return family
 
 
@@ -175,127 +202,32 @@ def solver(job: Job) -> tuple[int, float]:
     return steps, told.guidance if told.guidance is not None else (2.0 if job.base.embedded else 7.5)
 
 
-def class_rows(job: Job, family: Family, given: Any) -> Captioned:
-    """The class pictures: given, in a folder, or made by the base."""
-    if given is not None:
-        return as_captioned(given)
-    if job.recipe.data.class_path:
-        return load_captioned(job.recipe.data.class_path)
+def class_rows(job: Job, family: Family) -> Captioned | None:
+    """The class pictures: in a folder, or made by the base; None where the method wants none."""
     method: Any = job.recipe.method
+    path = job.recipe.data.class_path
+    if not method.wants_prior:
+        if path:
+            raise ConfigError(f"is set, and {method.name} as it is set uses no class pictures", where="data: class_path", case=7)
+        return None
+    if path:
+        if method.class_prompts:
+            fix = "leave out one of the two; a folder's pictures bring their own captions"
+            raise ConfigError("is set beside data.class_path", where="method: class_prompts", fix=fix, case=7)
+        return load_captioned(path)
     if not method.class_prompts:
-        raise ConfigError(
-            "prior preservation needs class pictures",
-            where="method: class_prompts",
-            fix='say what the class is, e.g. class_prompts = ["a photo of a dog"], or set prior_weight = 0',
-            case=7,
-        )
+        fix = 'say what the class is, e.g. class_prompts = ["a photo of a dog"], or set prior_weight = 0'
+        raise ConfigError("prior preservation needs class pictures", where="method: class_prompts", fix=fix, case=7)
     steps, guidance = solver(job)
     size = training_size(family, job.recipe.training)
-    shots = [
-        Shot(tidy(method.class_prompts[i % len(method.class_prompts)]), i, steps, guidance, size)
-        for i in range(method.class_count)
-    ]
+    prompts = [tidy(text) for text in method.class_prompts]
+    shots = [Shot(prompts[i % len(prompts)], i, steps, guidance, size) for i in range(method.class_count)]
     return class_pictures(family.pipe, shots, job.folder / "class_images", base=job.base.identity, progress=job.progress)
 
 
-def gallery_shots(job: Job, family: Family) -> list[Shot]:
+def gallery_shots(job: Job, family: Family, rows: Captioned) -> list[Shot]:
     told = job.recipe.gallery
-    captions = [tidy(text) for text in told.captions]
-    if not captions:
-        rows = job.data.dataset["captions"][: told.count]
-        captions = [tidy(texts[0]) for texts in rows]
+    captions = [tidy(text) for text in told.captions] or [tidy(texts[0]) for texts in rows.dataset["captions"][: told.pictures]]
     steps, guidance = solver(job)
     size = training_size(family, job.recipe.training)
     return [Shot(caption, told.seed + i, steps, guidance, size) for i, caption in enumerate(captions)]
-
-
-def write_and_verify(job: Job, family: Family, shot: Shot) -> tuple[list[Weights], list[Verified], Any]:
-    """Writes the adapter, opens it as anybody else would, and compares one picture. Returns the reopened pipeline too."""
-    form = FORMATS["diffusers-lora"]
-    written = form.write(family, job.folder)
-    fresh = form.read(type(family), job.base.location, job.folder, revision=job.base.revision, dtype=family.dtype)
-    fresh.to(family.device)
-    apart = difference(family.pipe, fresh, shot)
-    if not apart <= TOLERANCE[family.dtype]:
-        raise ModelError(
-            f"opens as another model than was trained: pixels differ by {apart:.3f}", where=job.folder / form.name, case=4
-        )
-    weights = [
-        Weights(path.name, form.name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
-        for path in written.files
-    ]
-    return weights, [Verified(form.name, written.reader, shot.caption, shot.seed, apart)], fresh
-
-
-def save_gallery(job: Job, shots: Sequence[Shot], before: Sequence[Any], after: Sequence[Any]) -> list[Shown]:
-    folder = job.folder / IMAGES
-    folder.mkdir(exist_ok=True)
-    shown = []
-    for i, (shot, old, new) in enumerate(zip(shots, before, after, strict=True)):
-        names = (f"{i:02d}.png", f"{i:02d}-before.png")
-        for name, picture in zip(names, (new, old), strict=True):
-            picture.save(folder / name)
-        after_name, before_name = (f"{IMAGES}/{name}" for name in names)
-        shown.append(Shown(after_name, shot.caption, shot.seed, shot.steps, shot.guidance, before_name))
-    rows = [
-        [Cell(picture) for picture in before],
-        [Cell(picture, shot.caption) for picture, shot in zip(after, shots, strict=True)],
-    ]
-    sheet(rows, row_labels=("before", "after"), title=f"{job.recipe.base.id} + {job.recipe.method.name}").save(
-        folder / "before_after.png"
-    )
-    return shown
-
-
-def make_record(
-    job: Job,
-    trainer: Trainer,
-    gallery: list[Shown],
-    weights: list[Weights],
-    verified: list[Verified],
-    *,
-    started: str,
-    seconds: float,
-) -> RunRecord:
-    recipe, data, settings = job.recipe, job.data, job.recipe.training
-    told = sum(len({tidy(text) for text in texts}) for texts in data.dataset["captions"])
-    counts: dict[str, int] = {}
-    for part in trainer.trained:
-        counts[part.part] = sum(p.numel() for p in part.parameters.values())
-    return RunRecord(
-        name=job.folder.resolve().name,
-        family=trainer.family.name,
-        method=recipe.method.name,
-        base_model=job.base.pinned,
-        data=DataRecord(
-            data.source, len(data), data.fingerprint, data.recipe, dict(data.licenses), dict(data.left_out), captions=told
-        ),
-        settings=recipe.public(),
-        steps=trainer.done,
-        samples=trainer.done * settings.batch_size * settings.gradient_accumulation_steps,
-        losses=stretches(trainer.losses),
-        versions=versions(),
-        hardware={**hardware(trainer.device), "seconds_a_step": round(trainer.seconds_a_step, 4)},
-        seconds=round(seconds, 1),
-        captions=trainer.ledger(),
-        parameters=counts,
-        gallery=gallery,
-        weights=weights,
-        verified=verified,
-        notes=[*data.notes, *trainer.notes()],
-        started=started,
-        command=recipe.command(data_name(job), job.folder.resolve().name),
-    )
-
-
-def data_name(job: Job) -> str:
-    """The data as the command that makes the run again calls them: the subset's folder, as its own recipe names it."""
-    words = (job.data.recipe or "").split()
-    return words[words.index("--out") + 1] if "--out" in words else Path(job.recipe.data.path or "data").name
-
-
-def stretches(losses: Sequence[float], most: int = 200) -> list[float]:
-    """Means over at most `most` equal stretches of the run."""
-    size = max(1, -(-len(losses) // most))
-    groups = [losses[i : i + size] for i in range(0, len(losses), size)]
-    return [round(sum(group) / len(group), 6) for group in groups]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config
+from .digits import BASES
 from .errors import ConfigError, nearest, positive
 from .methods import Method, method
 from .training.settings import TrainSettings
@@ -57,8 +58,8 @@ class GallerySettings:
 
     captions: tuple[str, ...] = ()
     """None given: the captions of the first pictures that the run was trained on."""
-    count: int = 4
-    """Pictures, when no captions are given."""
+    pictures: int = 4
+    """How many, when no captions are given."""
     seed: int = 1000
     """Seed of the first picture; the next has the next."""
     steps: int | None = None
@@ -67,7 +68,7 @@ class GallerySettings:
     """None takes 7.5, or 2 for an embedded base."""
 
     def __post_init__(self) -> None:
-        positive("gallery", count=self.count, steps=self.steps)
+        positive("gallery", pictures=self.pictures, steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Recipe:
     @classmethod
     def read(cls, path: Path, words: list[str], flags: Mapping[str, Mapping[str, Any]]) -> "Recipe":
         """A TOML file, then `key=value` words, then flags; the later ones win."""
-        return cls.of(merged(config.read(path), word_sections(words, config.read(path)), flags), where=path)
+        told = sections_of(config.read(path), path)
+        return cls.of(merged(told, word_sections(words, told), flags), where=path)
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Plain values, section by section, as TOML and JSON take them; read back, they are this recipe again."""
@@ -133,7 +135,7 @@ class Recipe:
         for section, keys in PATHS.items():
             for key in keys:
                 value = told[section][key]
-                if value and (Path(value).expanduser().exists() or Path(value).is_absolute()):
+                if is_path(value) or (value and Path(value).is_absolute()):
                     told[section][key] = Path(value).name
         told["publish"] = {"repo": self.publish.repo, "private": self.publish.private}
         return told
@@ -154,6 +156,11 @@ class Recipe:
                             f"{name}={json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool) else value}"
                         )
                     )
+        for key in ("revision", "license"):
+            if told["base"][key]:
+                words.append(shlex.quote(f"{key}={told['base'][key]}"))
+        if told["data"]["class_path"]:
+            words.append(shlex.quote(f"class_path={told['data']['class_path']}"))
         head = ["hfdk train --base", shlex.quote(told["base"]["id"]), "--data", shlex.quote(data), "--method", self.method.name]
         return " ".join([*head, "--out", shlex.quote(out), *words])
 
@@ -163,9 +170,22 @@ class Recipe:
         for section, keys in PATHS.items():
             for key in keys:
                 value = told[section][key]
-                if value and Path(value).expanduser().exists():
+                if is_path(value):
                     told[section][key] = str(Path(value).expanduser().resolve())
         config.write(path, told)
+
+
+def is_path(value: str | None) -> bool:
+    """Whether a setting names something that lies on this machine; an embedded base is a name, whatever else is called so."""
+    return bool(value) and value not in BASES and Path(str(value)).expanduser().exists()
+
+
+def sections_of(told: Mapping[str, Any], where: object) -> dict[str, dict[str, Any]]:
+    """A TOML file's tables. Raises ConfigError for a value that stands outside of any."""
+    if loose := [key for key, value in told.items() if not isinstance(value, dict)]:
+        fix = f"put it into its section, e.g. [base] id = ..., or use {', '.join([*SECTIONS, 'method'])} as section names"
+        raise ConfigError(f"{loose[0]} stands outside of any section", where=where, fix=fix, case=1)
+    return dict(told)
 
 
 def merged(*layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

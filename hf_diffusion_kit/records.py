@@ -122,7 +122,7 @@ class RunRecord:
     versions: dict[str, str]
     hardware: dict[str, Any]
     seconds: float
-    """Wall time of the training loop, caching included."""
+    """Wall time of training: encoding, steps and checkpoints, over all sessions of the run."""
     captions: list[CaptionUse] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
     """Trained parameters by part: `unet`, `text_encoder`."""
@@ -162,6 +162,8 @@ def build(kind: Any, raw: Any) -> Any:
         return [build(typing.get_args(kind)[0], item) for item in raw]
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return raw
+    if not isinstance(raw, dict):
+        raise ValueError(f"{kind.__name__} is {type(raw).__name__}, not an object")
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind)}
     if extra := raw.keys() - known:

@@ -30,7 +30,7 @@ class Run:
             raise ConfigError("holds no finished run: there is no run.json", where=folder, fix=fix, case=1)
         try:
             return cls(Path(folder), RunRecord.load(path))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"cannot be read: {error}", where=path, case=1) from error
 
     @property
@@ -42,13 +42,16 @@ class Run:
         """Weights, run.json, gallery and card as one commit; private unless `private=False`. See `publish.publish`."""
         from .publish import publish
 
+        self.check_pictures()
         return publish(self.folder, repo_id, **options)
 
     def base(self) -> "Base":
         """The base that the run was trained on. Raises ModelError when what lies there now is another one."""
         from . import bases, config
 
-        told = config.read(self.folder / SETTINGS)["base"]
+        told = config.read(self.folder / SETTINGS).get("base", {})
+        if not isinstance(told, dict) or "id" not in told:
+            raise ConfigError("names no base", where=self.folder / SETTINGS, fix="put back [base] id", case=1)
         found = bases.resolve(told["id"], revision=self.record.base_model.revision or told.get("revision"))
         if self.record.base_model.sha256 and found.pinned.sha256 != self.record.base_model.sha256:
             raise ModelError(
@@ -57,20 +60,18 @@ class Run:
         return found
 
     def reopened(self) -> Any:
-        """Base and adapter as a stock pipeline, the way anybody else would open them."""
+        """Base and adapter as a stock pipeline, the way anybody else would open them, on the run's own kind of device."""
         import torch
 
+        from . import config
         from .families import FAMILIES
         from .formats import FORMATS
+        from .hardware import pick_device
 
         base, bf16 = self.base(), self.record.settings["training"]["mixed_precision"] == "bf16"
-        return FORMATS["diffusers-lora"].read(
-            FAMILIES[self.record.family],
-            base.location,
-            self.folder,
-            revision=base.revision,
-            dtype=torch.bfloat16 if bf16 else torch.float32,
-        )
+        dtype, kind = torch.bfloat16 if bf16 else torch.float32, FAMILIES[self.record.family]
+        pipe = FORMATS["diffusers-lora"].read(kind, base.location, self.folder, revision=base.revision, dtype=dtype)
+        return pipe.to(pick_device(config.read(self.folder / SETTINGS)["base"].get("device")))
 
     def evaluate(self) -> dict[str, float]:
         """Draws the gallery again from the files and compares: `{"images/00.png": largest difference of a pixel in [0, 1]}`."""
@@ -79,6 +80,7 @@ class Run:
 
         from .evaluation import Shot, draw
 
+        self.check_pictures()
         kept = [np.asarray(Image.open(self.folder / shown.file).convert("RGB"), np.float32) for shown in self.record.gallery]
         shots = [
             Shot(shown.caption, shown.seed, shown.steps, shown.guidance, (picture.shape[0], picture.shape[1]))
@@ -89,6 +91,12 @@ class Run:
             shown.file: float(np.abs(np.asarray(new, np.float32) - old).max() / 255)
             for shown, new, old in zip(self.record.gallery, drawn, kept, strict=True)
         }
+
+    def check_pictures(self) -> None:
+        """Raises ModelError when a picture that the record names is gone."""
+        names = [name for shown in self.record.gallery for name in (shown.file, shown.before) if name]
+        if gone := [name for name in names if not (self.folder / name).is_file()]:
+            raise ModelError(f"{gone[0]} is gone", where=self.folder, fix=f"hfdk resume {self.folder} draws it anew", case=2)
 
     def export(self, form: str, out: Path, *, say: Callable[[str], None] = print) -> list[Path]:
         """Writes the run in another format and loads it back. Raises ConfigError, ModelError; returns the files."""

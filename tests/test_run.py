@@ -1,7 +1,9 @@
 """The README's promise, whole, on toys: captioned pictures in, a verified and published adapter out, and nothing in silence."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,11 @@ import pytest
 import tiny
 import toyset
 from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, Run, load_captioned
-from hf_diffusion_kit.errors import ConfigError, HubError, ModelError, SourceError, StorageError
+from hf_diffusion_kit.errors import ConfigError, HubError, ModelError, SourceError, Stopped, StorageError
+from hf_diffusion_kit.job import train
 from hf_diffusion_kit.testing import LocalHub
 
-SMALL = {"rank": 2, "steps": 4, "learning_rate": 1e-2, "resolution": (tiny.HEIGHT, tiny.WIDTH), "count": 2, "license": "mit"}
+SMALL = {"rank": 2, "steps": 4, "learning_rate": 1e-2, "resolution": (tiny.HEIGHT, tiny.WIDTH), "pictures": 2, "license": "mit"}
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +152,67 @@ def test_merged_export_opens_without_the_base(run: Run, tmp_path: Path) -> None:
 
     run.export("merged", tmp_path / "merged", say=lambda _: None)
     assert type(DiffusionPipeline.from_pretrained(tmp_path / "merged")).__name__ == "StableDiffusionPipeline"
+
+
+def test_a_run_started_from_python_is_resumed_by_its_folder(base: Path, pictures: Path, tmp_path: Path) -> None:
+    """Its pictures were in memory only, and the base lies under a relative name: both are in the folder's own settings."""
+    from hf_diffusion_kit.recipe import Recipe
+    from hf_diffusion_kit.training.trainer import Trainer
+
+    out, step = tmp_path / "run", Trainer.step
+
+    def interrupted(self: Trainer) -> float:
+        if self.done == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(Stopped, match="saved as checkpoint-000003"):
+            LoraTrainer(str(base), out=out, **SMALL).fit(load_captioned(pictures), say=lambda _: None, progress=False)
+    heard: list[str] = []
+    resumed = train(Recipe.read(out / "run.toml", [], {}), out, resume=True, say=heard.append, progress=False)
+    whole = LoraTrainer(str(base), out=tmp_path / "whole", **SMALL).fit(pictures, say=lambda _: None, progress=False)
+    assert "resumed at step 3 of 4" in heard
+    assert resumed.record.weights[0].sha256 == whole.record.weights[0].sha256
+    assert {use.text: use.times for use in resumed.record.captions} == {use.text: use.times for use in whole.record.captions}
+
+
+def test_the_sheet_that_is_published_names_no_folder(
+    base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_diffusion_kit import outcome
+
+    titles: list[str] = []
+    draw = outcome.sheet
+    monkeypatch.setattr(outcome, "sheet", lambda *a, **k: (titles.append(k["title"]), draw(*a, **k))[1])
+    LoraTrainer(str(base), out=tmp_path / "run", **SMALL).fit(pictures, say=lambda _: None, progress=False)
+    assert titles == ["toy-base + lora"]
+
+
+def test_settings_that_nobody_would_read_are_refused(base: Path, pictures: Path, tmp_path: Path) -> None:
+    trainer = LoraTrainer(str(base), out=tmp_path / "run", **SMALL)
+    with pytest.raises(ConfigError, match="class pictures were given, and lora"):
+        trainer.fit(pictures, class_data=pictures, say=lambda _: None, progress=False)
+    told: dict[str, Any] = {**SMALL, "class_prompts": ["a cat"]}
+    with pytest.raises(ConfigError, match=r"class_prompts: is set beside data\.class_path"):
+        DreamBoothTrainer(str(base), out=tmp_path / "run", **told).fit(pictures, class_data=pictures, progress=False)
+    with pytest.raises(ConfigError, match=r"base: device: 'cuda:9' is not here; here is: .*cpu"):
+        LoraTrainer(str(base), out=tmp_path / "run", device="cuda:9", **SMALL).fit(pictures, progress=False)
+
+
+def test_a_full_disk_is_one_line(base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "pytorch_lora_weights.safetensors.part")
+
+    monkeypatch.setattr("hf_diffusion_kit.formats.diffusers_lora.save_file", full)
+    out = tmp_path / "run"
+    with pytest.raises(StorageError, match=r"safetensors\.part: could not be read or written: No space left.*hfdk resume"):
+        LoraTrainer(str(base), out=out, **SMALL).fit(pictures, say=lambda _: None, progress=False)
+    monkeypatch.undo()
+    heard: list[str] = []
+    LoraTrainer(str(base), out=out, **SMALL).fit(pictures, resume=True, say=heard.append, progress=False)
+    assert "already at 4/4" in heard
 
 
 def test_a_trainer_names_the_nearest_setting() -> None:

@@ -51,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
-    return run(module.run, parser, words[1:])
+    return run(module.run, parser, words[1:], intermixed=getattr(module, "INTERMIXED", False))
 
 
-def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
+def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, words: Sequence[str], *, intermixed: bool) -> int:
     try:
-        return finish(verb, parser.parse_args(words))
+        return finish(verb, parser.parse_intermixed_args(words) if intermixed else parser.parse_args(words))
     except KitError as error:
         if "--debug" in words:
             raise
@@ -65,19 +65,26 @@ def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, wo
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has left, as `head` does
-        sys.stderr.close()
-        return 0
 
 
 def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:
     def say(text: str) -> None:
-        print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+        try:
+            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+        except BrokenPipeError:  # the reader of a pipe has left, as `head` does; the work is done all the same
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
     result = verb(args, say)
     if args.json:
-        print(json.dumps(result, ensure_ascii=False))
+        say_json(result)
     return int(result.get("exit_code", 0))
+
+
+def say_json(result: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 class Parser(argparse.ArgumentParser):

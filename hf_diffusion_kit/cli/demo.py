@@ -21,5 +21,5 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     os.environ["HF_HUB_OFFLINE"] = "0"  # else clients would not even talk to the Hub on this machine, the only one asked here
     from ..demo import demo
 
-    settings = {"steps": args.steps} if args.steps else {}
+    settings = {"steps": args.steps} if args.steps is not None else {}
     return demo(Path(args.out), digit=args.digit, seed=args.seed, say=say, **settings)

@@ -61,6 +61,7 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any
 
 def score(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import asdict
+    from pathlib import Path
 
     from ..digits.scores import Viewing, look, page
     from ..digits.train import opened
@@ -70,6 +71,7 @@ def score(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any
     result = asdict(scores)
     tell(result, say)
     if args.sheet:
+        Path(args.sheet).parent.mkdir(parents=True, exist_ok=True)
         page(drawn, f"{args.base}, guidance {args.guidance:g}, {args.steps} steps").save(args.sheet)
         say(f"pictures: {args.sheet}")
     return {"base": args.base, **result}
@@ -102,6 +104,5 @@ def tell(scores: dict[str, Any], say: Callable[[str], None]) -> None:
     say("digit   accuracy   distance to the nearest training picture, over real")
     for digit, share in scores["by_digit"].items():
         say(f"{digit:>5}   {share:>8.1%}   {scores['nn_ratio'][digit]:.2f}")
-    say(
-        f"mean    {scores['accuracy']:>8.1%}   of {scores['pictures']} pictures; the judge itself names {scores['judge_on_real']:.1%} of real ones"
-    )
+    say(f"mean    {scores['accuracy']:>8.1%}   of {scores['pictures']} pictures")
+    say(f"the judge itself names {scores['judge_on_real']:.1%} of real held-out pictures rightly")

@@ -5,11 +5,15 @@ from typing import Any
 HELP = """Go on with a run that was stopped, from its newest valid checkpoint. The result is byte for byte that of a run that was
 never stopped. Settings, base and data must be what they were; what may differ is named with --allow-change."""
 
+INTERMIXED = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of the run")
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings to change, each also named by --allow-change")
-    parser.add_argument("--allow-change", nargs="+", default=[], metavar="SETTING", help="e.g. training.steps")
+    parser.add_argument(
+        "--allow-change", action="append", default=[], metavar="SETTING", help="e.g. training.steps; again for more"
+    )
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

@@ -10,6 +10,9 @@ HELP = """Train an adapter and load it back.
 Settings come from the TOML file, then from key=value words (`gallery.steps=30` where a bare key means another section's), then from flags; the
 later ones win. The resolved settings are written to run.toml in the run's folder."""
 
+INTERMIXED = True
+"""key=value words may stand before, between and behind flags."""
+
 FLAGS = {
     "base": ("base", "id"),
     "data": ("data", "path"),
@@ -42,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="folder: a saved subset, or pictures with captions")
     parser.add_argument("--annotations", help="COCO annotations, folder or file")
     parser.add_argument("--images", help="COCO pictures, folder")
-    parser.add_argument("--category", nargs="+", help="COCO categories that must all be in the picture")
+    parser.add_argument("--category", action="append", help="COCO category that must be in the picture; again for one more")
     parser.add_argument("--count", type=int, help="how many COCO pictures")
     parser.add_argument("--prompt", help="one caption for all pictures of a folder without captions")
     parser.add_argument("--method", help="lora (default) or dreambooth")
     parser.add_argument("--rank", type=int)
-    parser.add_argument("--class-prompt", nargs="+", help="dreambooth: what the class pictures show")
+    parser.add_argument("--class-prompt", action="append", help="dreambooth: what the class pictures show; again for one more")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--batch-size", type=int)
@@ -67,12 +70,12 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from ..config import read
     from ..errors import ConfigError
     from ..job import train
-    from ..recipe import Recipe, merged, word_sections
+    from ..recipe import Recipe, merged, sections_of, word_sections
 
     files = [word for word in args.words if "=" not in word]
     if len(files) > 1:
         raise ConfigError(f"takes one TOML file, got {len(files)}", where="hfdk train", case=1)
-    told = read(Path(files[0])) if files else {}
+    told = sections_of(read(Path(files[0])), files[0]) if files else {}
     flags: dict[str, dict[str, Any]] = {}
     for flag, (section, key) in FLAGS.items():
         if (value := getattr(args, flag)) is not None:

@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
-from ..errors import FamilyError, unknown
+from ..errors import FamilyError
 from .base import Conditioning, Family, Posterior, TokenCount, class_name_of
 from .sd1 import SD1
 
 FAMILIES: dict[str, type[Family]] = {f.name: f for f in (SD1,)}
-
-
-def family(name: str) -> type[Family]:
-    try:
-        return FAMILIES[name]
-    except KeyError:
-        raise unknown("family", name, FAMILIES) from None
 
 
 def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:
@@ -29,4 +22,4 @@ def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:
     raise FamilyError(f"is a {name}, which no family here opens; known: {known}", where=f"{base}: model_index.json", case=3)
 
 
-__all__ = ["FAMILIES", "Conditioning", "Family", "Posterior", "TokenCount", "detect", "family"]
+__all__ = ["FAMILIES", "Conditioning", "Family", "Posterior", "TokenCount", "detect"]

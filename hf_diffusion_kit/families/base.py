@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 from torch import Generator, Tensor, nn
 
 from ..errors import FamilyError, ModelError
@@ -50,6 +51,8 @@ class Family(ABC):
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    left_out: ClassVar[dict[str, Any]] = {}
+    """Arguments of `from_pretrained` that leave out parts which play no role in training."""
     divides: ClassVar[int] = 8
     """Height and width in pixels must be multiples of this."""
 
@@ -62,9 +65,19 @@ class Family(ABC):
         self.dtype = next(self.model.parameters()).dtype  # the base's; adapters come in float32
 
     @classmethod
+    def pipeline(cls, base: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Any:
+        """A stock pipeline of a Hub id or a folder in the diffusers layout; safetensors only. Raises ModelError in one line."""
+        try:
+            folder = base if Path(base).is_dir() else cls.pipeline_class.download(base, revision=revision, use_safetensors=True)
+            with quiet_loading():
+                return cls.pipeline_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, **cls.left_out)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise opening_failed(base, error) from error
+
+    @classmethod
     def open(cls, base: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> "Family":
-        """Opens a Hub id or a folder in the stock diffusers layout; safetensors only. Raises ModelError in one line."""
-        return cls(stock_pipeline(cls.pipeline_class, base, revision=revision, dtype=dtype))
+        """The family of that pipeline."""
+        return cls(cls.pipeline(base, revision=revision, dtype=dtype))
 
     @property
     def model(self) -> nn.Module:
@@ -121,16 +134,6 @@ class Family(ABC):
         self.model.to(device)
         for name in ("vae", *self.text_encoders):
             self.part(name).to(device if encoders else "cpu")
-
-
-def stock_pipeline(kind: type[Any], base: str | Path, *, revision: str | None, dtype: torch.dtype) -> Any:
-    """`kind.from_pretrained`, safetensors only, its many failures told in one line."""
-    try:
-        folder = base if Path(base).is_dir() else kind.download(base, revision=revision, use_safetensors=True)
-        with quiet_loading():
-            return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise opening_failed(base, error) from error
 
 
 def class_name_of(base: str | Path, *, revision: str | None = None) -> str:

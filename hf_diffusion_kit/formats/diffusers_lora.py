@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..families import Family
-from ..families.base import stock_pipeline
 from ..families.quiet import quiet_loading
 from .base import Written
 
@@ -49,7 +48,7 @@ class DiffusersLora:
         return Written((folder / FILE,), f'.from_pretrained(BASE) + .load_lora_weights(FOLDER, weight_name="{FILE}")')
 
     def read(self, family: type[Family], base: str | Path, folder: Path, *, revision: str | None, dtype: torch.dtype) -> Any:
-        pipe = stock_pipeline(family.pipeline_class, base, revision=revision, dtype=dtype)
+        pipe = family.pipeline(base, revision=revision, dtype=dtype)
         with quiet_loading():
             pipe.load_lora_weights(folder, weight_name=FILE, local_files_only=True)
         if not pipe.get_active_adapters():

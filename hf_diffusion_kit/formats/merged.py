@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from ..families import Family
-from ..families.base import stock_pipeline
 from .base import Written
 
 
@@ -32,7 +31,7 @@ class Merged:
         return Written(tuple(files), ".from_pretrained(FOLDER)")
 
     def read(self, family: type[Family], base: str | Path, folder: Path, *, revision: str | None, dtype: torch.dtype) -> Any:
-        return stock_pipeline(family.pipeline_class, folder, revision=None, dtype=dtype)
+        return family.pipeline(folder, dtype=dtype)
 
 
 def folded(model: Any) -> Any:

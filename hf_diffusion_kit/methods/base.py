@@ -4,7 +4,6 @@ Shape suffixes in this room: B batch, C latent channels, H W latent height and w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,8 +16,6 @@ from ..objectives import Objective
 @dataclass(frozen=True)
 class Batch:
     latents_BCHW: Tensor
-    captions: Sequence[str]
-    """What each picture is called in this very step; the conditioning says the same in numbers."""
     cond: Conditioning
     prior: "Batch | None" = None
     """DreamBooth's class pictures; None for every other method."""
@@ -46,6 +43,10 @@ class Method(ABC):
     def wants_prior(self) -> bool:
         """Whether each batch comes with class pictures."""
         return False
+
+    @abstractmethod
+    def check(self, family: Family) -> None:
+        """Raises ConfigError for what cannot be done to this family, before anything is drawn or trained."""
 
     @abstractmethod
     def adapt(self, family: Family, seed: int) -> list[Trained]:

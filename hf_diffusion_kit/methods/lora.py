@@ -40,20 +40,25 @@ class Lora(Method):
     def trains_text(self) -> bool:
         return self.text_encoder
 
+    def check(self, family: Family) -> None:
+        for part, targets in self._wanted(family):
+            check_targets(family.part(part), part, targets)
+
     def adapt(self, family: Family, seed: int) -> list[Trained]:
-        wanted = [(family.denoiser, self.targets or family.lora_targets)]
-        if self.text_encoder:
-            wanted += [(part, family.text_lora_targets) for part in family.text_encoders]
+        self.check(family)
         with torch.random.fork_rng(devices=[]):  # peft draws from torch's global stream
             torch.manual_seed(seed)
-            return [self._adapt_part(family, part, targets) for part, targets in wanted]
+            return [self._adapt_part(family, part, targets) for part, targets in self._wanted(family)]
 
     def loss(self, family: Family, objective: Objective, batch: Batch, generator: Generator) -> Tensor:
         return denoising_loss(family, objective, batch, generator)
 
+    def _wanted(self, family: Family) -> list[tuple[str, tuple[str, ...]]]:
+        text = [(part, family.text_lora_targets) for part in family.text_encoders if self.text_encoder]
+        return [(family.denoiser, self.targets or family.lora_targets), *text]
+
     def _adapt_part(self, family: Family, part: str, targets: tuple[str, ...]) -> Trained:
         model: Any = family.part(part)
-        check_targets(model, part, targets)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.rank if self.alpha is None else self.alpha,

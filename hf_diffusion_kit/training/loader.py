@@ -59,8 +59,7 @@ class Loader:
         posteriors = [self._posterior(sample) for sample in samples]
         joint = Posterior(torch.cat([p.mean_BCHW for p in posteriors]), torch.cat([p.std_BCHW for p in posteriors]))
         latents_BCHW = joint.draw(stream(self.settings.seed, self.role, "latents", step, micro))
-        captions = [sample.caption for sample in samples]
-        return Batch(latents_BCHW, captions, self._conditioning(samples))
+        return Batch(latents_BCHW, self._conditioning(samples))
 
     def fill(self, watch: Callable[[], None]) -> None:
         """Asks VAE and text encoder everything that can be known before the first step; `watch` is called once a picture."""

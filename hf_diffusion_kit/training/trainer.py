@@ -3,6 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from tqdm import tqdm
 
 from ..config import plain
 from ..data.captioned import Captioned
-from ..errors import CheckpointError, ConfigError, DivergedError, ModelError, Stopped
+from ..data.captions import tidy
+from ..errors import CheckpointError, ConfigError, DivergedError, ModelError, Stopped, nearest
 from ..families import Family
 from ..methods import Batch, Method
 from ..records import CaptionUse
@@ -30,7 +33,7 @@ class Trainer:
     """One run: `fit()` goes to the last step, `step()` takes one. The same arguments give the same weights, byte for byte.
 
     `folder` is where checkpoints go; None keeps none. `identity` names base and data by content, so that a resumed run can be
-    refused when they have changed. Raises the errors of `errors.py`; after Stopped or DivergedError a checkpoint stands.
+    refused when they have changed. Raises the errors of `errors.py`; after Stopped a checkpoint of the very step stands.
     """
 
     def __init__(
@@ -88,6 +91,10 @@ class Trainer:
         self.losses: list[float] = []
         self._bad_in_a_row = 0
         self._saved_at: int | None = None
+        self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """When the first session of the run began, UTC."""
+        self.seconds = 0.0
+        """Wall time of `fit` over all sessions: encoding, steps, checkpoints."""
         self.seconds_a_step = 0.0
         """Wall time of the steps of the last `fit`, its checkpoints included."""
         self._mode(training=True)
@@ -96,6 +103,7 @@ class Trainer:
 
     def fit(self) -> list[float]:
         """Trains to the last step and returns the loss of every step. SIGTERM and SIGINT end it after the step, saved."""
+        began = time.monotonic()
         self.fill()
         self._mode(training=True)
         recent: deque[float] = deque(maxlen=50)
@@ -107,11 +115,14 @@ class Trainer:
                 bar.update()
                 bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
                 if signals.caught is not None:
+                    self.seconds += time.monotonic() - began
                     self._stop(signals.caught)
                 every = self.settings.checkpointing_steps
                 if every and self.done % every == 0 and self.done < self.settings.steps:
+                    self.seconds, began = self.seconds + time.monotonic() - began, time.monotonic()
                     self.save()
         self.seconds_a_step = (time.monotonic() - begun) / max(1, self.done - first)
+        self.seconds += time.monotonic() - began
         self._mode(training=False)
         self.save()
         return self.losses
@@ -134,7 +145,7 @@ class Trainer:
             (loss / accumulation).backward()
             total += loss.item() / accumulation
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_grad_norm)
-        if self.done == 0 and not norm.item() > 0 and total == total:
+        if self.done == 0 and norm.item() == 0:
             raise ModelError("no trained weight has a gradient after the first step", where="method: targets", case=4)
         if torch.isfinite(norm) and total == total:
             for group in self.optimizer.param_groups:
@@ -145,23 +156,26 @@ class Trainer:
             self.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= MOST_BAD_STEPS:
-                raise DivergedError(
-                    f"no finite loss in {MOST_BAD_STEPS} steps in a row, the last one step {self.done + 1}",
-                    where="training: learning_rate",
-                    fix="lower learning_rate, then resume from the last checkpoint with --allow-change training.learning_rate",
-                    case=6,
-                )
+                raise self._diverged()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(total)
         self.done += 1
         return total
+
+    def _diverged(self) -> DivergedError:
+        what = f"no finite loss in {MOST_BAD_STEPS} steps in a row, the last one step {self.done + 1}"
+        saved = checkpoints.steps_in(self.folder) if self.folder else []
+        fix = "lower learning_rate and start anew in another folder"
+        if saved:
+            fix = f"hfdk resume goes on from step {saved[-1]}: lower learning_rate, with --allow-change training.learning_rate"
+        return DivergedError(what, where="training: learning_rate", fix=fix, case=6)
 
     def batch(self, micro: int) -> Batch:
         """What the next step is shown."""
         batch = self.loader.batch(self.done, micro)
         if self.prior is None:
             return batch
-        return Batch(batch.latents_BCHW, batch.captions, batch.cond, self.prior.batch(self.done, micro))
+        return Batch(batch.latents_BCHW, batch.cond, self.prior.batch(self.done, micro))
 
     def _loss(self, micro: int) -> Tensor:
         seed, bf16 = self.settings.seed, self.settings.mixed_precision == "bf16"
@@ -207,7 +221,15 @@ class Trainer:
         ledger = {
             loader.role: [[*key, times] for key, times in loader.used.items()] for loader in (self.loader, self.prior) if loader
         }
-        state = {"losses": self.losses, "skipped": self.skipped, "ledger": ledger, "identity": self.identity}
+        state = {
+            "losses": [loss if isfinite(loss) else None for loss in self.losses],
+            "skipped": self.skipped,
+            "bad_in_a_row": self._bad_in_a_row,
+            "started": self.started,
+            "seconds": self.seconds,
+            "ledger": ledger,
+            "identity": self.identity,
+        }
         now = checkpoints.Checkpoint(self.done, dict(self.weights), tensors, state)
         path = checkpoints.save(self.folder, now, keep=self.settings.checkpoints_total_limit)
         self._saved_at = self.done
@@ -222,6 +244,10 @@ class Trainer:
         if found is None:
             return 0
         differs = checkpoints.changes(found.state["identity"], self.identity)
+        if strange := [key for key in allow if key not in self.identity]:
+            raise ConfigError(
+                f"is no setting of this run; {nearest(strange[0], self.identity)}", where=f"--allow-change {strange[0]}", case=1
+            )
         refused = [line for line in differs if line.split(":")[0] not in allow]
         if refused:
             raise CheckpointError(
@@ -232,18 +258,20 @@ class Trainer:
             )
         for line in differs:
             self.say(f"changed on request: {line}")
-        if found.weights.keys() != self.weights.keys():
+        if {name: tensor.shape for name, tensor in found.weights.items()} != {name: p.shape for name, p in self.weights.items()}:
             raise CheckpointError("holds other weights than this method trains", where=self.folder, case=4)
         with torch.no_grad():
             for name, parameter in self.weights.items():
                 parameter.copy_(found.weights[name])
         self._load_optimizer(found.optimizer)
         self.done = self._saved_at = found.step
-        self.losses, self.skipped = list(found.state["losses"]), found.state["skipped"]
+        self.losses = [float("nan") if loss is None else loss for loss in found.state["losses"]]
+        self.skipped, self._bad_in_a_row = found.state["skipped"], found.state["bad_in_a_row"]
+        self.started, self.seconds = found.state["started"], found.state["seconds"]
         for loader in (self.loader, self.prior):
             if loader:
                 loader.used.clear()
-                loader.used.update({(image, text): times for image, text, times in found.state["ledger"][loader.role]})
+                loader.used.update({(image, text): times for image, text, times in found.state["ledger"].get(loader.role, [])})
         return self.done
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
@@ -265,8 +293,12 @@ class Trainer:
         shown = {image_id for image_id, _ in self.loader.used}
         if unseen := len(self.loader.rows) - len(shown):
             notes.append(f"{unseen} of {len(self.loader.rows)} pictures were not reached in {self.done} steps")
-        if dropped := sum(times for (_, text), times in self.loader.used.items() if not text):
-            notes.append(f"{dropped} samples were shown without their caption (caption_dropout)")
+        for loader in (self.loader, self.prior):
+            if loader and (dropped := sum(times for (_, text), times in loader.used.items() if not text)):
+                notes.append(f"{dropped} times a {loader.role} picture was shown without its caption (caption_dropout)")
+        known = {(image_id, tidy(text)) for image_id, texts in self.loader.rows for text in texts}
+        if unused := len(known - self.loader.used.keys()):
+            notes.append(f"{unused} of {len(known)} captions were never given to the model (caption = {self.settings.caption})")
         if self.skipped:
             notes.append(f"{self.skipped} steps had no finite loss or gradient and changed nothing")
         return notes
