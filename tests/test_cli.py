@@ -97,3 +97,13 @@ def test_train_publish_evaluate_export_from_the_shell(
     assert json.loads(capsys.readouterr().out)["changed"] is False
     assert hfdk("export", "runs/one", "--out", "merged", "--json") == 0
     assert json.loads(capsys.readouterr().out)["bytes"] > 10_000
+
+
+def test_a_pipe_whose_reader_has_left_is_no_error() -> None:
+    code = "import sys; from hf_diffusion_kit.cli import main; sys.stdin.read(); sys.exit(main(['--help']))"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin and child.stdout and child.stderr
+    child.stdout.close()
+    child.stdin.close()
+    with child.stderr:
+        assert child.wait() == 0 and child.stderr.read() == b""

@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
-        print(overview())
+        show(overview())
         return 0
     if verb == "--version":
-        print(__version__)
+        show(__version__)
         return 0
     if verb not in VERBS:
         print(f"error[E-CLI-01] unknown verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
@@ -68,21 +68,16 @@ def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, wo
 
 
 def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:
-    def say(text: str) -> None:
-        try:
-            print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
-        except BrokenPipeError:  # the reader of a pipe has left, as `head` does; the work is done all the same
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-
-    result = verb(args, say)
+    result = verb(args, lambda text: show(text, aside=args.json))
     if args.json:
-        say_json(result)
+        show(json.dumps(result, ensure_ascii=False, allow_nan=False))
     return int(result.get("exit_code", 0))
 
 
-def say_json(result: dict[str, Any]) -> None:
+def show(text: str, *, aside: bool = False) -> None:
+    """A line on stdout, or `aside` on stderr. When the reader of a pipe has left, as `head` does, the work goes on unheard."""
     try:
-        print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+        print(text, file=sys.stderr if aside else sys.stdout, flush=True)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
