@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import tiny
 import toyset
@@ -199,6 +200,13 @@ def test_settings_that_nobody_would_read_are_refused(base: Path, pictures: Path,
         DreamBoothTrainer(str(base), out=tmp_path / "run", **told).fit(pictures, class_data=pictures, progress=False)
     with pytest.raises(ConfigError, match=r"base: device: 'cuda:9' is not here; here is: .*cpu"):
         LoraTrainer(str(base), out=tmp_path / "run", device="cuda:9", **SMALL).fit(pictures, progress=False)
+
+
+def test_two_runs_do_not_share_a_folder(base: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with FileLock(out / ".lock"), pytest.raises(StorageError, match="another run works in this folder"):
+        LoraTrainer(str(base), out=out, **SMALL).fit(pictures, progress=False)
 
 
 def test_a_full_disk_is_one_line(base: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
