@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from hf_diffusion_kit.demo import SETTINGS, demo
+from hf_diffusion_kit.bases import resolve
+from hf_diffusion_kit.demo import BASE, SETTINGS, demo
 from hf_diffusion_kit.hardware import versions
 
 KEPT = (
@@ -52,9 +53,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/digits.json"))
     args = parser.parse_args()
-    told = json.loads(args.out.read_text()) if args.out.is_file() else {"settings": SETTINGS, "versions": versions(), "rows": []}
-    if told["settings"] != SETTINGS:
-        raise SystemExit(f"{args.out} holds runs with other settings; remove it to start anew")
+    now = {"settings": SETTINGS, "base": resolve(BASE).identity}
+    told = json.loads(args.out.read_text()) if args.out.is_file() else {**now, "versions": versions(), "rows": []}
+    if {key: told[key] for key in now} != now:
+        raise SystemExit(f"{args.out} holds runs with other settings or another base; remove it to start anew")
     done = {(row["number"], row["seed"]) for row in told["rows"]}
     for number in args.digits:
         for seed in args.seeds:
