@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import digits
 from .errors import ConfigError
-from .records import Pinned
+from .records import Pinned, file_sha256
 
 EMBEDDED_LICENSE = "apache-2.0"
 
@@ -55,9 +55,4 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
 def weights_of(folder: Path) -> dict[str, str]:
     """Every file of weights below a folder -> sha256."""
     files = sorted(folder.rglob("*.safetensors"))
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}

@@ -1,6 +1,5 @@
 """What becomes of a trained run: written, loaded back as anybody else would, looked at, recorded."""
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from .evaluation import Shot, draw, pixels
 from .formats import FORMATS
 from .hardware import checkout_commit, hardware, versions
 from .recipe import Recipe
-from .records import DataRecord, RunRecord, Shown, Verified, Weights
+from .records import DataRecord, RunRecord, Shown, Verified, Weights, file_sha256
 from .run import IMAGES, RECORD, Run
 from .sheet import Cell, sheet
 from .training.trainer import Trainer
@@ -63,10 +62,7 @@ def write_and_verify(told: Outcome, shot: Shot) -> tuple[list[Weights], list[Ver
     apart = float(np.abs(trained - pixels(fresh, shot)).max())
     if not apart <= TOLERANCE[family.dtype]:
         raise ModelError(f"opens as another model than was trained: pixels differ by {apart:.3f}", where=written.files[0], case=4)
-    weights = [
-        Weights(path.name, form.name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
-        for path in written.files
-    ]
+    weights = [Weights(path.name, form.name, file_sha256(path), path.stat().st_size) for path in written.files]
     return weights, [Verified(form.name, written.reader, shot.caption, shot.seed, apart)], fresh
 
 

@@ -1,6 +1,5 @@
 """From a finished run to a repository: stage what may go, make the card, check that the weights are the verified ones, push once."""
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from .cards import merge_card, model_card
 from .errors import HubError, ModelError
 from .hub.choice import open_door, remote_card
 from .hub.publish import Pushed, push
-from .records import RunRecord
+from .records import RunRecord, file_sha256
 
 
 def publish(
@@ -66,7 +65,7 @@ def check(record: RunRecord, folder: Path) -> None:
                 fix="hfdk resume writes it anew",
                 case=2,
             )
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != weights.sha256:
+        if not path.is_file() or file_sha256(path) != weights.sha256:
             raise ModelError("is not the file that was verified", where=path, fix="hfdk resume writes it anew", case=2)
     if not record.weights:
         raise ModelError("holds no weights to publish", where=folder, case=2)

@@ -3,6 +3,7 @@
 Stdlib only: a card, a gallery or a reproduction needs no torch to read what happened.
 """
 
+import hashlib
 import json
 import types
 import typing
@@ -152,6 +153,12 @@ class RunRecord:
         if not isinstance(raw, dict) or raw.get("schema", 0) > SCHEMA:
             raise ValueError(f"{path.name} is not a run record that this version (schema {SCHEMA}) can read")
         return build(cls, raw)
+
+
+def file_sha256(path: Path) -> str:
+    """How records, checkpoints and pushes know a file again; read in pieces, for weights are large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(kind: Any, raw: Any) -> Any:

@@ -1,6 +1,5 @@
 """Everything a run needs to go on as if it had never stopped: one folder a checkpoint, safetensors and JSON, whole or absent."""
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, StorageError
+from ..records import file_sha256
 
 FORMAT = 1
 """Raised when the folder's layout changes; a reader refuses what is newer than itself."""
@@ -43,7 +43,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.weights.items()}, half / "weights.safetensors")
         save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()}, half / "optimizer.safetensors")
         (half / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(half.iterdir())}
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(half.iterdir())}
         (half / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
         for path in (*half.iterdir(), half):
             sync(path)
@@ -103,7 +103,7 @@ def broken(path: Path) -> str | None:
                 return f"{name} is missing"
             if file.stat().st_size != told["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes, not {told['bytes']}"
-            if sha256(file) != told["sha256"]:
+            if file_sha256(file) != told["sha256"]:
                 return f"{name} is not what was written (sha256)"
     except FileNotFoundError:
         return "it has no manifest.json"
@@ -124,11 +124,6 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`key: old -> new` for everything that differs between two flat settings."""
     keys = sorted(before.keys() | now.keys())
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
