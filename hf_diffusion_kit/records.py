@@ -52,6 +52,40 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class SubsetRecord:
+    """What is known of a captioned subset beside its rows: facts.json, from which its card is made. No path of any machine."""
+
+    source: str
+    """Which source gave the rows: `coco`, `folder`, `dataset`."""
+    rows: int
+    captions: int
+    fingerprint: str
+    """sha256 over (picture sha256, or address where there are no pixels, and captions) of every row, in order."""
+    recipe: str | None = None
+    """The command that makes the same again; None for a table made in memory."""
+    choice: dict[str, Any] = field(default_factory=dict)
+    """Settings of the `Subset` that are not as by default."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Names of the files of annotations or captions that were read -> sha256."""
+    splits: list[str] = field(default_factory=list)
+    """Splits of the source that the rows came from, by its own names: `val2014`."""
+    pixels: str = "embedded"
+    """`embedded`: the pictures are in the rows; `none`: only their addresses."""
+    bytes: int = 0
+    """Of all pictures."""
+    categories: dict[str, int] = field(default_factory=dict)
+    """Category -> pictures it is in, the most frequent first."""
+    licenses: dict[str, int] = field(default_factory=dict)
+    """Pictures by licence name."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of pictures or captions that were not taken."""
+    notes: tuple[str, ...] = ()
+    """What was found, changed or decided on the way, one sentence each."""
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
 class CaptionUse:
     """One line of the caption ledger: a text that the model was really given."""
 

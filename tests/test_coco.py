@@ -9,13 +9,15 @@ import pytest
 
 from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.data.coco import Coco
+from hf_diffusion_kit.data.subset import Subset
 from hf_diffusion_kit.errors import ConfigError, KitError, SourceError
 from pictured import coco
 
 
 def rows(folder: Path, **options: Any) -> Coco:
-    source = Coco(folder / "annotations", folder, **options)
-    source.found = list(source.rows())  # type: ignore[attr-defined]
+    split = options.pop("split", None)
+    source = Coco(folder / "annotations", folder, split)
+    source.found = list(source.rows(Subset.of(**options)))  # type: ignore[attr-defined]
     return source
 
 
@@ -110,16 +112,16 @@ def test_layouts(tmp_path: Path) -> None:
     assert len(rows(tmp_path).found) == 7  # type: ignore[attr-defined]
     assert "pictures come from train2014, val2014" in rows(tmp_path).findings.notes
     notes = tmp_path / "annotations"
-    assert len(list(Coco(notes, tmp_path / "val2014").rows())) == 3
-    assert len(list(Coco(notes, tmp_path, split="train2014").rows())) == 4
-    assert len(list(Coco(notes / "captions_val2014.json", tmp_path).rows())) == 3
+    assert len(list(Coco(notes, tmp_path / "val2014").rows(Subset()))) == 3
+    assert len(list(Coco(notes, tmp_path, split="train2014").rows(Subset()))) == 4
+    assert len(list(Coco(notes / "captions_val2014.json", tmp_path).rows(Subset()))) == 3
     with pytest.raises(SourceError, match="did you mean 'val2014'"):
-        list(Coco(notes, tmp_path, split="val2041").rows())
+        list(Coco(notes, tmp_path, split="val2041").rows(Subset()))
     (tmp_path / "val2014").rename(tmp_path / "pictures")
     flat = Coco(notes, tmp_path / "pictures")
-    assert len(list(flat.rows())) == 3 and "none of its 4 pictures" in flat.findings.notes[0]
+    assert len(list(flat.rows(Subset()))) == 3 and "none of its 4 pictures" in flat.findings.notes[0]
     alone = Coco(notes, tmp_path)
-    assert len(list(alone.rows())) == 4 and "no folder val2014" in alone.findings.notes[0]
+    assert len(list(alone.rows(Subset()))) == 4 and "no folder val2014" in alone.findings.notes[0]
 
 
 def test_two_splits_with_the_same_numbers_are_told_apart(tmp_path: Path) -> None:
@@ -193,14 +195,14 @@ def test_a_bad_file_of_annotations_is_one_line_with_the_place(case: str, tmp_pat
     file = tmp_path / "captions_val2014.json"
     file.write_bytes(content)
     with pytest.raises(SourceError, match=what) as caught:
-        list(Coco(file, tmp_path).rows())
+        list(Coco(file, tmp_path).rows(Subset()))
     assert caught.value.exit_code == 3 and str(file) in caught.value.line() and "\n" not in caught.value.line()
 
 
 def test_a_byte_order_mark_and_text_ids_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "captions_val2014.json"
     file.write_text(TEXT.replace('"image_id": 1', '"image_id": "1"'), encoding="utf-8-sig")
-    assert [row.captions for row in Coco(file, tmp_path).rows()] == [("x",)]
+    assert [row.captions for row in Coco(file, tmp_path).rows(Subset())] == [("x",)]
 
 
 def test_links_and_names_that_nearly_fit(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             load_captioned("coco", **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="belong to source"):
-        load_captioned(tmp_path, category="dog")
+        load_captioned(tmp_path, images=tmp_path)
     with pytest.raises(KitError, match="no such folder"):
         load_captioned("coco", annotations=tmp_path, images=tmp_path / "none")
     with pytest.raises(SourceError, match=r"no captions_\*\.json"):

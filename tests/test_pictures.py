@@ -239,7 +239,14 @@ def test_five_epochs_use_each_of_five_captions_once() -> None:
 def test_the_other_policies() -> None:
     captions = ["a dog", "  a very long dog  ", "dog", "cat"]
     answers = {policy: choose(captions, policy, seed=0, epoch=4, image_id="1") for policy in POLICIES if policy != "random"}
-    assert answers == {"first": "a dog", "longest": "a very long dog", "shortest": "dog"}
+    assert answers == {
+        "first": "a dog",
+        "longest": "a very long dog",
+        "shortest": "dog",
+        "all": "a dog. a very long dog. dog. cat.",
+        "nth:1": "a dog",
+    }
+    assert [choose(captions, f"nth:{n}", seed=0, epoch=0, image_id="1") for n in (2, 4, 9)] == ["a very long dog", "cat", "cat"]
     with pytest.raises(ConfigError, match="did you mean 'longest'"):
         choose(captions, "longst", seed=0, epoch=0, image_id="1")
     with pytest.raises(SourceError, match="no caption"):

@@ -57,7 +57,7 @@ def test_it_comes_back_equal(tmp_path: Path) -> None:
     assert as_captioned(str(folder)).fingerprint == as_captioned(data.dataset).fingerprint == data.fingerprint
     assert (
         data.recipe
-        == "hfdk subset coco --annotations annotations --images val2014 --category person dog --count 3 --seed 4 --out subset"
+        == "hfdk subset coco --annotations annotations --images val2014 --category dog person --count 3 --seed 4 --out subset"
     )
     example = data.example(2)
     assert example.sha256 == hashlib.sha256(data.dataset.data["image"][2].as_py()["bytes"]).hexdigest()

@@ -1,10 +1,13 @@
 """A source is where captioned pictures come from. It yields rows; it decodes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from ..errors import SourceError
+from .subset import Subset
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,18 @@ class Source(Protocol):
     name: str
     findings: Findings
 
-    def rows(self) -> Iterator[Row]:
-        """In an order that depends on the content alone. Raises SourceError for what cannot be read."""
+    def rows(self, subset: Subset) -> Iterator[Row]:
+        """The rows that meet the choice (`count` apart), in an order that depends on the content alone; the others are counted
+        in `findings`. Raises SourceError for what cannot be read."""
         ...
 
-    def read(self, row: Row) -> bytes:
-        """The file of a row's picture. Raises SourceError when it is not there."""
+    def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+        """The file of each row's picture, in order, or why there is none. Lazy: nothing is read that is not asked for, but a
+        source on the network may work ahead within `rows`."""
         ...
 
     def words(self) -> list[str]:
-        """How `hfdk subset` is asked for the same rows: names of files and folders only, no path of this machine."""
+        """How `hfdk subset` is asked for the same source: names of files and folders only, no path of this machine."""
         ...
 
 

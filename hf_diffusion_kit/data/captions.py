@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..errors import SourceError, unknown
 
-POLICIES = ("random", "first", "longest", "shortest")
+POLICIES = ("random", "first", "longest", "shortest", "all", "nth:1")
+"""`nth:` takes any number from 1."""
 INVISIBLE = re.compile("[\ufeff\u200b\u2060]")
 """Marks without width that come from copying (byte order mark, zero-width space, word joiner); joiners that emoji need are kept."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -24,22 +25,31 @@ def choose(captions: Sequence[str], policy: str, *, seed: int, epoch: int, image
     """The tidy caption of a picture in an epoch: a function of its arguments alone.
 
     `random` goes through all of them in a new order each cycle, so five epochs use each of five captions once; `longest` and
-    `shortest` count characters, the earlier one wins a tie. Raises SourceError when there is no caption, ConfigError for
-    another policy.
+    `shortest` count characters, the earlier one wins a tie; `nth:3` is the third, or the last where there are fewer; `all` puts
+    one after another, each ended by a full stop. Raises SourceError when there is no caption, ConfigError for another policy.
     """
-    if policy not in POLICIES:
-        raise unknown("caption policy", policy, POLICIES)
+    check_policy(policy)
     texts = [tidy(text) for text in captions]
     if not texts:
         raise SourceError("has no caption", where=image_id, case=8)
     if policy == "first":
         return texts[0]
+    if policy == "all":
+        return " ".join(text if text.endswith((".", "!", "?", "。")) else f"{text}." for text in texts)
+    if policy.startswith("nth:"):
+        return texts[min(int(policy[4:]), len(texts)) - 1]
     if policy == "longest":
         return max(texts, key=len)
     if policy == "shortest":
         return min(texts, key=len)
     cycle, place = divmod(epoch, len(texts))
     return texts[sorted(range(len(texts)), key=lambda i: _hash(seed, image_id, cycle, i))[place]]
+
+
+def check_policy(policy: str) -> None:
+    """Raises ConfigError for what `choose` does not know."""
+    if policy not in POLICIES and not re.fullmatch("nth:[1-9][0-9]{0,5}", policy):
+        raise unknown("caption policy", policy, POLICIES)
 
 
 def pick_key(seed: int, image_id: str) -> bytes:

@@ -16,6 +16,7 @@ from .captioned import Captioned
 from .coco import Coco
 from .folder import Folder
 from .pictures import REMARKS, Stored, store
+from .subset import Subset
 from .table import Table
 
 
@@ -84,7 +85,7 @@ def check(
     broken: list[Fault] = []
     try:
         door = source_of(path, prompt, caption_column)
-        rows = list(door.rows())
+        rows = list(door.rows(Subset()))
     except SourceError as error:
         broken.append(_fault(error, path))
         door, rows = _pictures_alone(path)
@@ -93,9 +94,12 @@ def check(
     small: list[str] = []
     remarks: Counter[str] = Counter()
     unspoken = _unspoken(door, path)
-    for row in tqdm([*rows, *unspoken], desc="pictures", unit="picture", disable=not progress):
+    all_rows = [*rows, *unspoken]
+    for row, content in tqdm(door.contents(all_rows), "pictures", len(all_rows), unit="picture", disable=not progress):
         try:
-            picture = store(door.read(row), row.path or row.file_name)
+            if isinstance(content, SourceError):
+                raise content
+            picture = store(content, row.path or row.file_name)
         except SourceError as error:
             broken.append(_fault(error, path))
             continue
@@ -137,7 +141,7 @@ def _pictures_alone(path: Path) -> tuple[Source, list[Row]]:
     """The pictures of a folder whose captions cannot be read."""
     folder = Folder(path, prompt="-", ignore_captions=True)
     try:
-        return folder, [Row(row.image_id, row.file_name, row.folder, ()) for row in folder.rows()]
+        return folder, [Row(row.image_id, row.file_name, row.folder, ()) for row in folder.rows(Subset())]
     except SourceError:  # no pictures either; the reader has been told what was wrong first
         return folder, []
     finally:

@@ -2,8 +2,8 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, SourceError, nearest
@@ -12,7 +12,9 @@ from .annotations import read as read_annotations
 from .base import Findings, Row
 from .captions import tidy
 from .paths import plain_name
-from .pictures import read_row
+from .pictures import read_rows
+from .subset import Subset
+from .wanted import wanted
 
 
 @dataclass
@@ -26,22 +28,18 @@ class Coco:
 
     annotations: Path
     images: Path
-    category: str | Sequence[str] = ()
-    """All of them must be in the picture."""
     split: str | None = None
     """`val2014`, `train2017` ...; None takes every split whose pictures are there."""
     findings: Findings = field(default_factory=Findings)
     name = "coco"
 
-    def __post_init__(self) -> None:
-        self.category = (self.category,) if isinstance(self.category, str) else tuple(self.category)
-
-    def rows(self) -> Iterator[Row]:
+    def rows(self, subset: Subset) -> Iterator[Row]:
         if not self.images.is_dir():
             raise SourceError("there is no such folder", where=self.images, fix="name the folder of the pictures", case=9)
         found: list[Row] = []
+        rest = replace(subset, category=(), crowd=True, min_area=0.0, supercategory=())
         for file, folder in (splits := self._splits()):
-            rows = list(self._rows_of(file, folder))
+            rows = list(self._rows_of(file, folder, subset))
             if len(splits) > 1 and folder == self.images and not any((folder / row.file_name).is_file() for row in rows):
                 self.findings.notes.append(f"{file.name} was not used: none of its {len(rows)} pictures is in the folder")
                 continue
@@ -50,15 +48,14 @@ class Coco:
         if len(splits) > 1:
             used = sorted({row.folder.name for row in found if row.folder})
             self.findings.notes.append(f"pictures come from {', '.join(used)}")
-        yield from sorted(found, key=lambda row: (len(row.image_id), row.image_id))
+        yield from wanted(sorted(found, key=lambda row: (len(row.image_id), row.image_id)), rest, self.findings)
 
-    def read(self, row: Row) -> bytes:
-        return read_row(row)
+    def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+        return read_rows(rows)
 
     def words(self) -> list[str]:
-        chosen = ["--category", *self.category] if self.category else []
         split = ["--split", self.split] if self.split else []
-        return ["coco", "--annotations", self.annotations.resolve().name, "--images", self.images.resolve().name, *split, *chosen]
+        return ["coco", "--annotations", self.annotations.resolve().name, "--images", self.images.resolve().name, *split]
 
     def _splits(self) -> list[tuple[Path, Path]]:
         """(captions file, folder of its pictures) of every split that is wanted and there."""
@@ -87,12 +84,12 @@ class Coco:
         what = f"has no captions_*.json (it has {', '.join(seen[:5])})" if seen else "has no captions_*.json"
         raise SourceError(what, where=self.annotations, fix="name the folder or file of COCO's captions", case=7)
 
-    def _rows_of(self, file: Path, folder: Path) -> Iterator[Row]:
+    def _rows_of(self, file: Path, folder: Path, subset: Subset) -> Iterator[Row]:
         raw = read_annotations(file, Captions)
         licenses = {str(entry.id): entry for entry in raw.licenses or []}
         sentences = self._sentences(file, raw)
-        inside = self._categories(file)
-        wanted = self._wanted(file, inside)
+        inside = self._categories(file, subset)
+        asked = self._wanted(file, inside, subset)
         names: dict[str, str] = {}
         for image in raw.images:
             number = str(image.id)
@@ -106,7 +103,7 @@ class Coco:
                 self.findings.fault("pictures without a caption", image.file_name)
                 continue
             here = inside.categories_of(number)
-            if missing := next((name for name in wanted if name not in here), None):
+            if missing := next((name for name in asked if name not in here), None):
                 self.findings.left_out[f"pictures without {missing}"] += 1
                 continue
             license = licenses.get(
@@ -144,10 +141,10 @@ class Coco:
             )
         return {number: [text for _, text in sorted(notes, key=lambda n: (len(n[0]), *n))] for number, notes in sentences.items()}
 
-    def _categories(self, file: Path) -> "Objects":
+    def _categories(self, file: Path, subset: Subset) -> "Objects":
         beside = file.with_name(file.name.replace("captions", "instances"))
         if beside == file or not beside.is_file():
-            if self.category:
+            if subset.of_objects:
                 what = f"a category can be chosen only with {beside.name} beside {file.name}"
                 raise SourceError(what, where=file.parent, fix="put it there, or leave the category out", case=7)
             return Objects({}, {})
@@ -157,12 +154,12 @@ class Coco:
             held[str(thing.image_id)].add(str(thing.category_id))
         return Objects({str(entry.id): entry.name for entry in raw.categories}, held)
 
-    def _wanted(self, file: Path, inside: "Objects") -> list[str]:
+    def _wanted(self, file: Path, inside: "Objects", subset: Subset) -> list[str]:
         known = {name.casefold(): name for name in inside.names.values()}
-        for name in self.category:
+        for name in subset.category:
             if name.casefold() not in known:
                 raise ConfigError(f"unknown category {name!r}; {nearest(name.casefold(), known)}", where=file, case=1)
-        return [known[name.casefold()] for name in self.category]
+        return [known[name.casefold()] for name in subset.category]
 
     def _unique(self, rows: list[Row]) -> None:
         folders: dict[str, Row] = {}

@@ -1,7 +1,7 @@
 """One's own folder of pictures: captions in metadata.jsonl or .csv, in files beside the pictures, or one prompt for all."""
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from .captions import tidy
 from .columns import FILE_COLUMNS, caption_columns, captions_of, find
 from .metadata import NAMES, lines
 from .paths import folded, plain_name
-from .pictures import OTHER_SUFFIXES, SUFFIXES, read, read_row
+from .pictures import OTHER_SUFFIXES, SUFFIXES, read, read_rows
+from .subset import Subset
+from .wanted import wanted
 
 SIDECARS = ("{stem}.txt", "{name}.txt", "{stem}.caption", "{name}.caption")
 """Files beside a picture that hold its captions, one a line: a.txt, a.jpg.txt, a.caption, a.jpg.caption."""
@@ -37,7 +39,10 @@ class Folder:
     findings: Findings = field(default_factory=Findings)
     name = "folder"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, subset: Subset) -> Iterator[Row]:
+        return wanted(self._rows(), subset, self.findings)
+
+    def _rows(self) -> Iterator[Row]:
         pictures = self._pictures()
         captions, described = self._captions(pictures)
         unspoken = set(pictures)
@@ -55,8 +60,8 @@ class Folder:
             if texts := [text for text in captions.get(name, []) if tidy(text)]:
                 yield Row(image_id=name, file_name=name, folder=self.path, captions=tuple(texts))
 
-    def read(self, row: Row) -> bytes:
-        return read_row(row)
+    def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+        return read_rows(rows)
 
     def words(self) -> list[str]:
         prompt = ["--prompt", self.prompt] if self.prompt else []

@@ -9,7 +9,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +124,15 @@ def read(path: Path) -> bytes:
         raise SourceError(f"cannot be read: {told}", where=path, fix="see that it is there and may be read", case=1) from error
 
 
-def read_row(row: Row) -> bytes:
-    """The file of a picture on disk, which may not lie outside its folder."""
-    if row.folder is None:
-        raise SourceError("has no folder", where=row.file_name, case=9)
-    return read(inside(row.folder, row.file_name))
+def read_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+    """The files of pictures on disk, which may not lie outside their folder."""
+    for row in rows:
+        try:
+            if row.folder is None:
+                raise SourceError("has no folder", where=row.file_name, case=9)
+            yield row, read(inside(row.folder, row.file_name))
+        except SourceError as error:
+            yield row, error
 
 
 def what_is(content: bytes) -> tuple[str, str | None]:

@@ -1,6 +1,6 @@
 """A `datasets.Dataset` with pictures and captions as a source: one's own, a Parquet folder, or one of the Hub."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,8 @@ from .base import Findings, Row
 from .captions import tidy
 from .columns import CAPTION_COLUMNS, IMAGE_COLUMNS, caption_columns, captions_of, find
 from .pictures import read
+from .subset import Subset
+from .wanted import wanted
 
 CARRIED = ("license", "license_url", "flickr_url", "coco_url")
 """Columns that are kept as they are when the table has them."""
@@ -42,7 +44,10 @@ class Table:
             self._pictures = self._pictures.cast_column(self.image_column, datasets.Image(decode=False))
         self._places: dict[str, int] = {}
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, subset: Subset) -> Iterator[Row]:
+        return wanted(self._rows(), subset, self.findings)
+
+    def _rows(self) -> Iterator[Row]:
         names = [name for name in self.dataset.column_names if name != self.image_column]
         columns = self._caption_columns(names)
         found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
@@ -61,7 +66,14 @@ class Table:
                 continue
             yield self._row(identity, record, told)
 
-    def read(self, row: Row) -> bytes:
+    def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+        for row in rows:
+            try:
+                yield row, self._read(row)
+            except SourceError as error:
+                yield row, error
+
+    def _read(self, row: Row) -> bytes:
         place = self._places[row.image_id]
         value = self._pictures[place][self.image_column]
         if isinstance(value, str):

@@ -1,0 +1,109 @@
+"""Which pictures are wanted, and which caption stands in `text`: a frozen, hashable spec beneath every way in."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..errors import ConfigError, nearest, positive, share
+from .captions import check_policy
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Every condition must hold. One name may be given where a tuple stands; order and case of names do not matter.
+
+    Raises ConfigError for a value out of range or a pattern that is none.
+    """
+
+    category: tuple[str, ...] = ()
+    """All of them are in the picture."""
+    any_category: tuple[str, ...] = ()
+    """At least one of them is."""
+    not_category: tuple[str, ...] = ()
+    """None of them is."""
+    supercategory: tuple[str, ...] = ()
+    """Something of each is in the picture: `animal`, `food` ... (COCO's twelve, or the file's own)."""
+    min_area: float = 0.0
+    """Least share of the picture that one object of a wanted category covers, 0 to 1. COCO only."""
+    crowd: bool = True
+    """Whether an object that is marked as a crowd counts as being there. COCO only."""
+    min_side: int | None = None
+    """Pixels of the shorter side, as the annotations state them (as the picture has them, elsewhere)."""
+    min_aspect: float | None = None
+    """Width divided by height: 1 is a square, below 1 upright."""
+    max_aspect: float | None = None
+    license: tuple[str, ...] = ()
+    """Licence numbers of the file (`4`), names, or the words `commercial`, `modifiable`, `redistributable`. Several numbers or
+    names are alternatives; each word must hold."""
+    min_words: int | None = None
+    """Words of a caption; captions outside the limits do not count, a picture without any left is left out."""
+    max_words: int | None = None
+    match: str | None = None
+    """Regular expression that must be found in one of the captions, whatever the case."""
+    count: int | None = None
+    """How many pictures, drawn by `seed`; None for all, in the order of their numbers."""
+    seed: int = 0
+    """The choice depends on it and on the pictures' ids alone, not on files, disks or who else is there."""
+    caption: str = "first"
+    """Which caption stands in `text`: first, random, longest, shortest, nth:2 (from 1), all (one after another)."""
+
+    def __post_init__(self) -> None:
+        for name in ("category", "any_category", "not_category", "supercategory", "license"):
+            told = getattr(self, name)
+            names = (told,) if isinstance(told, str | int) else tuple(told or ())
+            object.__setattr__(self, name, tuple(sorted({str(entry).casefold() for entry in names})))
+        positive("subset", count=self.count, min_side=self.min_side, min_aspect=self.min_aspect, max_aspect=self.max_aspect)
+        positive("subset", min_words=self.min_words, max_words=self.max_words)
+        share("subset", min_area=self.min_area)
+        for low, high in (("min_words", "max_words"), ("min_aspect", "max_aspect")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ConfigError(f"{least} is above {high} {most}", where=f"subset: {low}", case=1)
+        if both := {*map(str.casefold, self.category)} & {*map(str.casefold, self.not_category)}:
+            raise ConfigError(f"{min(both)!r} is asked for and excluded", where="subset: not_category", case=1)
+        if self.match is not None:
+            try:
+                re.compile(self.match)
+            except re.error as error:
+                raise ConfigError(f"{self.match!r} is no regular expression: {error}", where="subset: match", case=1) from error
+        check_policy(self.caption)
+
+    @classmethod
+    def of(cls, **choosing: Any) -> "Subset":
+        """From keywords; an unknown one names the nearest. None leaves a default as it is."""
+        known = [entry.name for entry in fields(cls)]
+        for name in choosing:
+            if name not in known:
+                raise ConfigError(f"unknown argument {name!r}; {nearest(name, known)}", where="subset", case=1)
+        return cls(**{name: value for name, value in choosing.items() if value is not None})
+
+    def told(self) -> dict[str, Any]:
+        """What is not as by default, as plain JSON values."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        default = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(Subset()).items()}
+        told = {name: value for name, value in plain.items() if value != default[name]}
+        return told if self.count is None else {**told, "seed": self.seed}
+
+    def words(self) -> list[str]:
+        """The same as flags of `hfdk subset`."""
+        words: list[str] = []
+        for name, value in self.told().items():
+            if name == "crowd":
+                words.append("--no-crowd")
+            else:
+                words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+        return words
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal choices, in every process."""
+        return hashlib.sha256(json.dumps(self.told(), sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+    @property
+    def of_objects(self) -> Sequence[str]:
+        """Settings that only annotations of objects can answer."""
+        names = ("category", "any_category", "not_category", "supercategory", "min_area", "crowd")
+        return [name for name in names if name in self.told()]
