@@ -19,7 +19,8 @@ ROOMS = {  # room -> rooms below it that it may import
     "sheet": set(),
     "objectives": {"errors"},
     "config": {"errors"},
-    "data": {"errors", "sheet"},
+    "web": {"errors"},
+    "data": {"errors", "records", "sheet", "web", "cards", "hub"},
     "families": {"errors", "objectives"},
     "methods": {"errors", "objectives", "families"},
     "formats": {"errors", "families"},
@@ -41,7 +42,7 @@ TENANTS = {  # outside package -> the only rooms that may import it
     "transformers": {"families", "digits"},
     "uvicorn": {"hub"},
 }
-NO_TORCH = {"errors", "records", "sheet", "config", "data", "cards", "hub", "cli", "__init__", "__main__"}
+NO_TORCH = {"errors", "records", "sheet", "config", "web", "data", "cards", "hub", "cli", "__init__", "__main__"}
 
 
 def room(path: Path) -> str:
