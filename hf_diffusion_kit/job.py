@@ -152,21 +152,20 @@ def at_hand(given: Any, folder: Path) -> str:
 
 def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
     """What section `[data]` describes. Raises ConfigError when it describes nothing, or two things."""
-    category = list(settings.category) or None
+    told: dict[str, Any] = {"split": settings.split}
     if settings.annotations or settings.images:
         if settings.path or settings.prompt or settings.ignore_captions:
             raise ConfigError(
                 "COCO annotations do not go with path, prompt or ignore_captions", where="data", fix="choose one source", case=1
             )
-        told: dict[str, Any] = {"annotations": settings.annotations, "images": settings.images}
-        source = "coco"
+        told |= {"annotations": settings.annotations, "images": settings.images}
     elif settings.path is None:
         raise ConfigError(
             "there are no pictures", where="data", fix="set data.path, or data.annotations and data.images", case=10
         )
     else:
-        source, told = settings.path, {"prompt": settings.prompt, "ignore_captions": settings.ignore_captions}
-    return load_captioned(source, category=category, count=settings.count, seed=settings.seed, progress=progress, **told)
+        told |= {name: getattr(settings, name) for name in ("prompt", "ignore_captions", "caption_column")}
+    return load_captioned(settings.path or "coco", subset=settings.subset, progress=progress, **told)
 
 
 def preflight(job: Job) -> None:

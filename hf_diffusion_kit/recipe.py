@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config
+from .data.subset import Conditions, Subset
 from .digits import BASES
 from .errors import ConfigError, nearest, positive
 from .methods import Method, method
@@ -29,27 +30,29 @@ class BaseSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Section `[data]`: the captioned pictures. Either a folder, or COCO annotations and pictures."""
+class DataSettings(Conditions):
+    """Section `[data]`: the captioned pictures. Either a folder or a Hub dataset, or COCO annotations and pictures; and which of them."""
 
     path: str | None = None
-    """A saved subset, or one's own folder of pictures with captions."""
+    """A saved subset, one's own folder of pictures with captions, or the id of a dataset on the Hub."""
     annotations: str | None = None
     """COCO: folder or file of annotations."""
     images: str | None = None
-    """COCO: folder of pictures."""
-    category: tuple[str, ...] = ()
-    """COCO: categories that must all be in the picture."""
-    count: int | None = None
-    """COCO: how many pictures are picked; None takes all."""
-    seed: int = 0
-    """COCO: decides which ones."""
+    """COCO: folder of pictures, or `https`."""
+    split: str | None = None
+    """COCO: `val2017` ...; a Hub dataset's split."""
+    caption_column: str | None = None
+    """Where several columns hold captions: the one that is meant."""
     prompt: str | None = None
     """One caption for all pictures of a folder that has none (DreamBooth's instance prompt)."""
     ignore_captions: bool = False
     """Allow `prompt` to be used although the folder has captions; without it that is an error."""
     class_path: str | None = None
     """DreamBooth: a folder of class pictures; None has the base make them."""
+
+    @property
+    def subset(self) -> Subset:
+        return Subset(**{entry.name: getattr(self, entry.name) for entry in fields(Conditions)})
 
 
 @dataclass(frozen=True)

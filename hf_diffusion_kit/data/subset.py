@@ -12,7 +12,7 @@ from .captions import check_policy
 
 
 @dataclass(frozen=True)
-class Subset:
+class Conditions:
     """Every condition must hold. One name may be given where a tuple stands; order and case of names do not matter.
 
     Raises ConfigError for a value out of range or a pattern that is none.
@@ -47,9 +47,6 @@ class Subset:
     """How many pictures, drawn by `seed`; None for all, in the order of their numbers."""
     seed: int = 0
     """The choice depends on it and on the pictures' ids alone, not on files, disks or who else is there."""
-    caption: str = "first"
-    """Which caption stands in `text`: first, random, longest, shortest, nth:2 (from 1), all (one after another)."""
-
     def __post_init__(self) -> None:
         for name in ("category", "any_category", "not_category", "supercategory", "license"):
             told = getattr(self, name)
@@ -69,6 +66,17 @@ class Subset:
                 re.compile(self.match)
             except re.error as error:
                 raise ConfigError(f"{self.match!r} is no regular expression: {error}", where="subset: match", case=1) from error
+
+
+@dataclass(frozen=True)
+class Subset(Conditions):
+    """The conditions, and what stands in the column `text`."""
+
+    caption: str = "first"
+    """Which caption stands in `text`: first, random, longest, shortest, nth:2 (from 1), all (one after another)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_policy(self.caption)
 
     @classmethod
