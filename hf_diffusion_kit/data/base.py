@@ -10,7 +10,7 @@ from ..errors import SourceError
 from .subset import Subset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One picture and all that is said of it, before anything is decoded."""
 
@@ -30,6 +30,8 @@ class Row:
     license_url: str = ""
     flickr_url: str = ""
     coco_url: str = ""
+    split: str = ""
+    """Of the source, by its own name (`val2014`); empty where it has none."""
 
     @property
     def path(self) -> Path | None:
@@ -48,6 +50,12 @@ class Findings:
 
     def fault(self, reason: str, name: str) -> None:
         self.faults.setdefault(reason, []).append(name)
+
+    def add(self, other: "Findings") -> None:
+        self.left_out.update(other.left_out)
+        for reason, names in other.faults.items():
+            self.faults.setdefault(reason, []).extend(names)
+        self.notes += [note for note in other.notes if note not in self.notes]
 
     def counts(self) -> dict[str, int]:
         return {**self.left_out, **{reason: len(names) for reason, names in self.faults.items()}}
@@ -68,6 +76,11 @@ class Source(Protocol):
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
         """The file of each row's picture, in order, or why there is none. Lazy: nothing is read that is not asked for, but a
         source on the network may work ahead within `rows`."""
+        ...
+
+    def files(self) -> dict[str, str]:
+        """Names of the files of annotations or captions that `rows` has read -> sha256; no path of this machine. Empty for a table
+        that was in memory."""
         ...
 
     def words(self) -> list[str]:

@@ -1,20 +1,19 @@
 """COCO captions (Chen et al. 2015) as a source: official layout, or single files, of 2014, 2017 or anybody's own."""
 
-import unicodedata
-from collections import Counter, defaultdict
+import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from ..errors import ConfigError, SourceError, nearest
-from .annotations import Captions, Instances, License
-from .annotations import read as read_annotations
+import numpy as np
+
+from ..errors import SourceError, nearest
 from .base import Findings, Row
-from .captions import tidy
-from .paths import plain_name
+from .index import Index, open_index, split_of
 from .pictures import read_rows
+from .query import query
 from .subset import Subset
-from .wanted import wanted
 
 
 @dataclass
@@ -36,30 +35,35 @@ class Coco:
     def rows(self, subset: Subset) -> Iterator[Row]:
         if not self.images.is_dir():
             raise SourceError("there is no such folder", where=self.images, fix="name the folder of the pictures", case=9)
-        found: list[Row] = []
-        rest = replace(subset, category=(), crowd=True, min_area=0.0, supercategory=())
-        for file, folder in (splits := self._splits()):
-            rows = list(self._rows_of(file, folder, subset))
-            if len(splits) > 1 and folder == self.images and not any((folder / row.file_name).is_file() for row in rows):
-                self.findings.notes.append(f"{file.name} was not used: none of its {len(rows)} pictures is in the folder")
+        found: list[tuple[Index, Path, np.ndarray]] = []
+        for file, folder in (splits := self.splits):
+            index = open_index(file, instances_of(file, subset))
+            if len(splits) > 1 and folder == self.images and not any((folder / name).is_file() for name in _names(index)):
+                self.findings.notes.append(f"{file.name} was not used: none of its {len(index)} pictures is in the folder")
                 continue
-            found += rows
+            self.findings.add(index.findings())
+            found.append((index, folder, query(index, subset, self.findings)))
         self._unique(found)
         if len(splits) > 1:
-            used = sorted({row.folder.name for row in found if row.folder})
+            used = sorted({folder.name for _, folder, places in found if len(places)})
             self.findings.notes.append(f"pictures come from {', '.join(used)}")
-        yield from wanted(sorted(found, key=lambda row: (len(row.image_id), row.image_id)), rest, self.findings)
+        yield from _in_order([index.rows(places, folder) for index, folder, places in found])
 
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
         return read_rows(rows)
+
+    def files(self) -> list[Path]:
+        """The annotations that are read."""
+        return [path for file, _ in self.splits for path in (file, beside(file)) if path is not None and path.is_file()]
 
     def words(self) -> list[str]:
         split = ["--split", self.split] if self.split else []
         return ["coco", "--annotations", self.annotations.resolve().name, "--images", self.images.resolve().name, *split]
 
-    def _splits(self) -> list[tuple[Path, Path]]:
+    @cached_property
+    def splits(self) -> list[tuple[Path, Path]]:
         """(captions file, folder of its pictures) of every split that is wanted and there."""
-        files = {split_of(file): file for file in self._caption_files()}
+        files = {split_of(file): file for file in caption_files(self.annotations)}
         wanted = self.split or (self.images.resolve().name if self.images.resolve().name in files else None)
         if wanted is not None:
             if wanted not in files:
@@ -74,121 +78,50 @@ class Coco:
             )
         return [(files[split], folder) for split, folder in own.items()]
 
-    def _caption_files(self) -> list[Path]:
-        if self.annotations.is_file():
-            return [self.annotations]
-        for folder in (self.annotations, self.annotations / "annotations"):
-            if files := sorted(folder.glob("captions_*.json")):
-                return files
-        seen = sorted(path.name for path in self.annotations.glob("*.json")) if self.annotations.is_dir() else []
-        what = f"has no captions_*.json (it has {', '.join(seen[:5])})" if seen else "has no captions_*.json"
-        raise SourceError(what, where=self.annotations, fix="name the folder or file of COCO's captions", case=7)
-
-    def _rows_of(self, file: Path, folder: Path, subset: Subset) -> Iterator[Row]:
-        raw = read_annotations(file, Captions)
-        licenses = {str(entry.id): entry for entry in raw.licenses or []}
-        sentences = self._sentences(file, raw)
-        inside = self._categories(file, subset)
-        asked = self._wanted(file, inside, subset)
-        names: dict[str, str] = {}
-        for image in raw.images:
-            number = str(image.id)
-            if names.setdefault(number, image.file_name) != image.file_name:
-                fix = "give each picture a number of its own"
-                raise SourceError(f"image id {number} is {names[number]!r} and {image.file_name!r}", where=file, fix=fix, case=7)
-            captions = sentences.pop(number, None)
-            if captions is None:  # listed twice, or nothing said of it
-                continue
-            if not captions:
-                self.findings.fault("pictures without a caption", image.file_name)
-                continue
-            here = inside.categories_of(number)
-            if missing := next((name for name in asked if name not in here), None):
-                self.findings.left_out[f"pictures without {missing}"] += 1
-                continue
-            license = licenses.get(
-                str(image.license), License(0, f"licence {image.license}" if image.license is not None else "")
-            )
-            yield Row(
-                image_id=number,
-                file_name=unicodedata.normalize("NFC", plain_name(image.file_name, where=f"{file}: image {number}")),
-                folder=folder,
-                captions=tuple(captions),
-                width=int(image.width),
-                height=int(image.height),
-                categories=here,
-                license=license.name or "",
-                license_url=license.url or "",
-                flickr_url=image.flickr_url or "",
-                coco_url=_url(image.coco_url or "", split_of(file), image.file_name),
-            )
-
-    def _sentences(self, file: Path, raw: Captions) -> dict[str, list[str]]:
-        """Image -> captions in the order of their numbers. Two annotations of one number are two captions."""
-        sentences: dict[str, list[tuple[str, str]]] = {str(image.id): [] for image in raw.images}
-        for note in raw.annotations:
-            here = sentences.get(str(note.image_id))
-            if here is None:
-                self.findings.fault("captions of pictures that are not listed", f"annotation {note.id} of image {note.image_id}")
-            elif not tidy(note.caption or ""):
-                self.findings.fault("blank captions", f"annotation {note.id} of image {note.image_id}")
-            else:
-                here.append((str(note.id), note.caption or ""))
-        twice = [number for number, times in Counter(str(note.id) for note in raw.annotations).items() if times > 1]
-        if twice and twice != ["0"]:
-            self.findings.notes.append(
-                f"{file.name}: {len(twice)} annotation numbers are used more than once; every caption is kept"
-            )
-        return {number: [text for _, text in sorted(notes, key=lambda n: (len(n[0]), *n))] for number, notes in sentences.items()}
-
-    def _categories(self, file: Path, subset: Subset) -> "Objects":
-        beside = file.with_name(file.name.replace("captions", "instances"))
-        if beside == file or not beside.is_file():
-            if subset.of_objects:
-                what = f"a category can be chosen only with {beside.name} beside {file.name}"
-                raise SourceError(what, where=file.parent, fix="put it there, or leave the category out", case=7)
-            return Objects({}, {})
-        raw = read_annotations(beside, Instances)
-        held: defaultdict[str, set[str]] = defaultdict(set)
-        for thing in raw.annotations:
-            held[str(thing.image_id)].add(str(thing.category_id))
-        return Objects({str(entry.id): entry.name for entry in raw.categories}, held)
-
-    def _wanted(self, file: Path, inside: "Objects", subset: Subset) -> list[str]:
-        known = {name.casefold(): name for name in inside.names.values()}
-        for name in subset.category:
-            if name.casefold() not in known:
-                raise ConfigError(f"unknown category {name!r}; {nearest(name.casefold(), known)}", where=file, case=1)
-        return [known[name.casefold()] for name in subset.category]
-
-    def _unique(self, rows: list[Row]) -> None:
-        folders: dict[str, Row] = {}
-        for row in rows:
-            if (other := folders.setdefault(row.image_id, row)) is not row:
-                what = f"image {row.image_id} is in both {other.folder} and {row.folder}"
-                raise SourceError(what, where=self.annotations, fix="name one split", case=7)
+    def _unique(self, found: list[tuple[Index, Path, np.ndarray]]) -> None:
+        folders: dict[str, Path] = {}
+        for index, folder, places in found if len(found) > 1 else []:
+            for image_id in index.column("image_id", places):
+                if (other := folders.setdefault(image_id, folder)) is not folder:
+                    what = f"image {image_id} is in both {other} and {folder}"
+                    raise SourceError(what, where=self.annotations, fix="name one split", case=7)
 
 
-@dataclass(frozen=True)
-class Objects:
-    """What is to be seen in which picture."""
-
-    names: dict[str, str]
-    """Category number -> name."""
-    held: dict[str, set[str]]
-    """Image number -> category numbers."""
-
-    def categories_of(self, image: str) -> tuple[str, ...]:
-        return tuple(
-            self.names[number] for number in sorted(self.held.get(image, ()), key=lambda n: (len(n), n)) if number in self.names
-        )
+def caption_files(annotations: Path) -> list[Path]:
+    """The captions_*.json of a folder, of the folder annotations/ in it, or the file itself. Raises SourceError for none."""
+    if annotations.is_file():
+        return [annotations]
+    for folder in (annotations, annotations / "annotations"):
+        if files := sorted(folder.glob("captions_*.json")):
+            return files
+    seen = sorted(path.name for path in annotations.glob("*.json")) if annotations.is_dir() else []
+    what = f"has no captions_*.json (it has {', '.join(seen[:5])})" if seen else "has no captions_*.json"
+    raise SourceError(what, where=annotations, fix="name the folder or file of COCO's captions", case=7)
 
 
-def split_of(file: Path) -> str:
-    """captions_val2014.json -> val2014."""
-    return file.stem.removeprefix("captions_")
+def beside(file: Path) -> Path | None:
+    """Where the objects of a captions file are looked for: instances_val2014.json beside captions_val2014.json."""
+    path = file.with_name(file.name.replace("captions", "instances"))
+    return None if path == file else path
 
 
-def _url(url: str, split: str, file_name: str) -> str:
-    """COCO's address of a picture; the ones of 2014 that died (http://mscoco.org/images/391895) are replaced."""
-    return f"http://images.cocodataset.org/{split}/{file_name}" if "//mscoco.org/" in url else url
+def instances_of(file: Path, subset: Subset) -> Path | None:
+    """The objects' file that is there. Raises SourceError when there is none and the choice needs it."""
+    path = beside(file)
+    if path is not None and path.is_file():
+        return path
+    if told := list(subset.of_objects):
+        name = path.name if path is not None else "an instances_*.json"
+        what = f"{told[0]} can be chosen only with {name} beside {file.name}"
+        raise SourceError(what, where=file.parent, fix="put it there, or leave the category out", case=7)
+    return None
+
+
+def _names(index: Index) -> Iterator[str]:
+    for start in range(0, len(index), 4096):
+        yield from index.column("file_name", np.arange(start, min(start + 4096, len(index))))
+
+
+def _in_order(parts: list[Iterator[Row]]) -> Iterator[Row]:
+    """Rows of several splits, each sorted, by their numbers."""
+    return heapq.merge(*parts, key=lambda row: (len(row.image_id), row.image_id))
