@@ -67,7 +67,7 @@ BYTE = re.compile(r"\(byte (\d+)\)")
 
 
 def stream(
-    path: Path, kinds: Mapping[str, type], *, window: int = WINDOW, watch: Callable[[bytes], None] = lambda block: None
+    path: Path, kinds: Mapping[str, type], *, window: int = WINDOW, watch: Callable[[memoryview], None] = lambda block: None
 ) -> Iterator[tuple[str, list[Any]]]:
     """(name of the array, some of its records) until the file ends; each array that is wanted comes at least once.
 
@@ -75,47 +75,45 @@ def stream(
     order mark is accepted.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             yield from _Walk(path, file, kinds, window, watch).arrays()
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=path, fix="name the file of annotations", case=7) from error
 
 
 class _Walk:
-    """Once through one file. `buffer` holds the window, `at` is the place in it, `base` the offset of its first byte."""
+    """Once through one file. `store[at:end]` is the window, `base` the offset in the file of its first byte."""
 
     def __init__(
-        self, path: Path, file: BinaryIO, kinds: Mapping[str, type], window: int, watch: Callable[[bytes], None]
+        self, path: Path, file: BinaryIO, kinds: Mapping[str, type], window: int, watch: Callable[[memoryview], None]
     ) -> None:
         self.path, self.file, self.window, self.watch = path, file, window, watch
         self.decoders = {name: msgspec.json.Decoder(list[kind]) for name, kind in kinds.items()}  # type: ignore[valid-type]
         self.other: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
         self.captions = kinds is CAPTIONS
-        self.buffer, self.at, self.base, self.ended = b"", 0, 0, False
+        self.store = bytearray(window + 65_536)
+        self.at = self.end = 1  # one byte before the place is ours to write on
+        self.base, self.ended = -1, False
 
     def arrays(self) -> Iterator[tuple[str, list[Any]]]:
         self._begin()
         seen: set[str] = set()
-        if self._next() == b"}":
+        while self._next() != b"}" or seen:
+            name = self._name()
+            if name in self.decoders and self._next() != b"n":  # null is an array that is not there
+                seen.add(name)
+                if self._next() != b"[":
+                    raise self._wrong(f"{name}: expected array", self._offset)
+                yield name, []
+                yield from ((name, part) for part in self._array(name))
+            else:
+                self._step_over()
+            if self._next() == b"}":
+                break
+            if self._next() != b",":
+                raise self._wrong("it is JSON is malformed: expected ',' or '}'", self._offset)
             self.at += 1
-        else:
-            while True:
-                name = self._name()
-                if name in self.decoders and self._next() != b"n":  # null is an array that is not there
-                    seen.add(name)
-                    if self._next() != b"[":
-                        raise self._wrong(f"{name}: expected array", self._offset)
-                    yield name, []
-                    yield from ((name, part) for part in self._array(name))
-                else:
-                    self._step_over()
-                sign = self._next()
-                self.at += 1
-                if sign == b"}":
-                    break
-                if sign != b",":
-                    raise self._wrong("it is JSON is malformed: expected ',' or '}'", self._offset - 1)
-                self._next()
+        self.at += 1
         if self._next():
             raise self._wrong("it is JSON is malformed: trailing characters", self._offset)
         if missing := [name for name in self.decoders if name not in seen and name not in OPTIONAL]:
@@ -123,14 +121,14 @@ class _Walk:
 
     def _begin(self) -> None:
         self._more(512)
-        head = self.buffer
+        head = bytes(self.store[self.at : self.end])
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise SourceError("is UTF-16 from its first byte on", where=self.path, fix="save it as UTF-8", case=7)
-        self.at = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+        self.at += 3 if head.startswith(b"\xef\xbb\xbf") else 0
         if (sign := self._next()) == b"[":
             raise self._error("top level: expected object, got array")
         if sign != b"{":
-            what, fix = what_is(self.buffer[:512])
+            what, fix = what_is(head[:512])
             what = what if "no picture" not in what else "is no JSON, from its first byte on"
             fix = fix if "JPEG" not in str(fix) else "name a COCO file of annotations"
             raise SourceError(what, where=self.path, fix=fix, case=7)
@@ -140,14 +138,14 @@ class _Walk:
         """The key before the next value, and past its colon."""
         if self._next() != b'"':
             raise self._wrong("it is JSON is malformed: expected a key", self._offset)
-        while (found := STRING.match(self.buffer, self.at)) is None:
+        while (found := STRING.match(self.store, self.at, self.end)) is None:
             self._grow()
-        self.at = found.end()
+        key, self.at = bytes(found[0]), found.end()
         if self._next() != b":":
             raise self._wrong("it is JSON is malformed: expected ':'", self._offset)
         self.at += 1
         try:
-            return str(msgspec.json.decode(found[0], type=str))
+            return msgspec.json.decode(key, type=str)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._wrong("it is JSON is malformed: a key is no text", self._offset) from error
 
@@ -158,39 +156,45 @@ class _Walk:
         decoder, count = self.decoders.get(name, self.other), 0
         while True:
             self._more(self.window)
-            end = len(self.buffer)
+            end = self.end
             while (cut := self._cut(end)) is not None:
-                part, closed = self._decode(decoder, self.buffer[self.at : cut[0]] + b"]", name, count)
+                part, closed = self._decode(decoder, cut[0], name, count)
                 if part is not None:
                     yield part
                     count += len(part)
                     if closed is not None:
-                        self.at += closed
+                        self.at = closed
                         return
                     self.at = cut[1]
                     break
                 end = cut[0] - 1
             else:  # no place to cut: the array ends in this window, or the window is too small
-                part, closed = self._decode(decoder, self.buffer[self.at :], name, count)
+                part, closed = self._decode(decoder, None, name, count)
                 if part is not None:
                     yield part
-                    self.at = len(self.buffer) if closed is None else self.at + closed
+                    self.at = self.end if closed is None else closed
                     return
                 self._grow()
 
     def _cut(self, end: int) -> tuple[int, int] | None:
         """Past the last `}` before `end` that `, {` follows, and the place of that `{`."""
-        while (place := self.buffer.rfind(b"}", self.at, end)) >= 0:
-            if found := BETWEEN.match(self.buffer, place):
+        while (place := self.store.rfind(b"}", self.at, end)) >= 0:
+            if found := BETWEEN.match(self.store, place, self.end):
                 return place + 1, found.end()
             end = place
         return None
 
     def _decode(
-        self, decoder: "msgspec.json.Decoder[list[Any]]", content: bytes, name: str, count: int
+        self, decoder: "msgspec.json.Decoder[list[Any]]", cut: int | None, name: str, count: int
     ) -> tuple[list[Any] | None, int | None]:
-        """The records, and how many bytes of `content` the array took if it ended there; (None, None) where the cut was wrong."""
-        text = b"[" + content
+        """The records before `cut`, and the place behind the array if it ended there; (None, None) where the cut was wrong. The
+        brackets are written into the window, which is large, and taken out again."""
+        first, last = self.at - 1, self.end if cut is None else cut + 1
+        self.store[first] = ord("[")
+        kept = self.store[last - 1]
+        if cut is not None:
+            self.store[cut] = ord("]")
+        text = memoryview(self.store)[first:last]
         try:
             return decoder.decode(text), None
         except msgspec.ValidationError as error:
@@ -199,14 +203,16 @@ class _Walk:
             place = BYTE.search(str(error))
             byte = int(place[1]) if place else len(text)
             if "trailing characters" in str(error):  # the array ends in this window; msgspec counts one further here
-                return decoder.decode(text[: byte - 1]), byte - 2
+                return decoder.decode(text[: byte - 1]), first + byte - 1
             if byte >= len(text) - 1:
                 return None, None
-            raise self._wrong(f"it is {BYTE.sub('', str(error)).strip()}", self._offset + byte - 1) from error
+            raise self._wrong(f"it is {BYTE.sub('', str(error)).strip()}", self.base + first + byte) from error
         except UnicodeDecodeError as error:
-            raise self._not_utf8(content) from error
+            raise self._not_utf8(bytes(text[1:])) from error
         except RecursionError as error:
             raise self._error("is nested too deeply for a COCO file", "fetch the file again") from error
+        finally:
+            self.store[last - 1] = kept
 
     def _step_over(self) -> None:
         """A value that nobody wants: an array of objects window by window, anything else as a whole."""
@@ -216,8 +222,8 @@ class _Walk:
             return
         while True:
             try:
-                msgspec.json.decode(memoryview(self.buffer)[self.at :], type=msgspec.Raw)
-                self.at = len(self.buffer)
+                msgspec.json.decode(memoryview(self.store)[self.at : self.end], type=msgspec.Raw)
+                self.at = self.end
             except msgspec.DecodeError as error:
                 if "trailing characters" in str(error):
                     self.at += int(BYTE.findall(str(error))[0]) - 1
@@ -238,31 +244,36 @@ class _Walk:
     def _next(self) -> bytes:
         """The next byte that is no white space, which is not taken; nothing at the end of the file."""
         while True:
-            if found := SPACE.match(self.buffer, self.at):
+            if found := SPACE.match(self.store, self.at, self.end):
                 self.at = found.end()
-            if self.at < len(self.buffer) or self.ended:
-                return self.buffer[self.at : self.at + 1]
+            if self.at < self.end or self.ended:
+                return bytes(self.store[self.at : min(self.at + 1, self.end)])
             self._more(1)
 
     def _more(self, wanted: int) -> None:
         """At least `wanted` bytes from the present place on, unless the file ends."""
-        lacking = wanted - (len(self.buffer) - self.at)
-        if lacking <= 0 or self.ended:
+        if self.ended or self.end - self.at >= wanted:
             return
-        block = self.file.read(max(lacking, min(self.window, 65_536)))
-        self.watch(block)
-        self.ended = not block
-        self.buffer, self.base, self.at = self.buffer[self.at :] + block, self.base + self.at, 0
-        self._more(wanted)
+        held = self.end - self.at
+        room = self.store if len(self.store) >= wanted + 1 else bytearray(wanted + 65_536)
+        room[1 : 1 + held] = self.store[self.at : self.end]
+        self.base += self.at - 1
+        self.store, self.at, self.end = room, 1, 1 + held
+        with memoryview(self.store) as view:
+            while self.end - self.at < wanted and not self.ended:
+                got = self.file.readinto(view[self.end :])  # type: ignore[attr-defined]
+                self.watch(view[self.end : self.end + got])
+                self.end += got
+                self.ended = not got
 
     def _grow(self) -> None:
         """Twice as much, for a value that is larger than the window. Raises SourceError at the end of the file."""
         if self.ended:
-            raise self._error(f"the JSON is cut short at byte {self.base + len(self.buffer)}", "fetch the file again")
-        self._more(2 * max(len(self.buffer) - self.at, self.window))
+            raise self._error(f"the JSON is cut short at byte {self.base + self.end}", "fetch the file again")
+        self._more(2 * max(self.end - self.at, self.window))
 
     def _wrong(self, what: str, byte: int) -> SourceError:
-        if not self.buffer[self.at : self.at + 1] and self.ended:
+        if self.at >= self.end and self.ended:
             return self._error(f"the JSON is cut short at byte {byte}", "fetch the file again")
         return self._error(f"{what} (byte {byte})", "fetch the file again")
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SourceError, nearest
+from ..records import file_sha256
 from .base import Findings, Row
 from .index import Index, open_index, split_of
 from .pictures import read_rows
 from .query import query
 from .subset import Subset
+from .wanted import trimmed
 
 
 @dataclass
@@ -26,49 +28,55 @@ class Coco:
     """
 
     annotations: Path
-    images: Path
+    images: Path | None
+    """None where only addresses are wanted."""
     split: str | None = None
     """`val2014`, `train2017` ...; None takes every split whose pictures are there."""
     findings: Findings = field(default_factory=Findings)
     name = "coco"
 
     def rows(self, subset: Subset) -> Iterator[Row]:
-        if not self.images.is_dir():
+        if self.images is not None and not self.images.is_dir():
             raise SourceError("there is no such folder", where=self.images, fix="name the folder of the pictures", case=9)
-        found: list[tuple[Index, Path, np.ndarray]] = []
+        found: list[tuple[Index, Path | None, np.ndarray]] = []
         for file, folder in (splits := self.splits):
             index = open_index(file, instances_of(file, subset))
-            if len(splits) > 1 and folder == self.images and not any((folder / name).is_file() for name in _names(index)):
+            if len(splits) > 1 and folder and folder == self.images and not any((folder / name).is_file() for name in _names(index)):
                 self.findings.notes.append(f"{file.name} was not used: none of its {len(index)} pictures is in the folder")
                 continue
             self.findings.add(index.findings())
             found.append((index, folder, query(index, subset, self.findings)))
         self._unique(found)
         if len(splits) > 1:
-            used = sorted({folder.name for _, folder, places in found if len(places)})
+            used = sorted(folder.name if folder else index.split for index, folder, places in found if len(places))
             self.findings.notes.append(f"pictures come from {', '.join(used)}")
-        yield from _in_order([index.rows(places, folder) for index, folder, places in found])
+        rows = _in_order([index.rows(places, folder) for index, folder, places in found])
+        yield from (trimmed(row, subset) for row in rows)  # what is trimmed away was counted by the query
 
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
         return read_rows(rows)
 
-    def files(self) -> list[Path]:
-        """The annotations that are read."""
-        return [path for file, _ in self.splits for path in (file, beside(file)) if path is not None and path.is_file()]
+    def files(self) -> dict[str, str]:
+        read = [path for file, _ in self.splits for path in (file, beside(file)) if path is not None and path.is_file()]
+        return {path.name: file_sha256(path) for path in read}
 
     def words(self) -> list[str]:
         split = ["--split", self.split] if self.split else []
-        return ["coco", "--annotations", self.annotations.resolve().name, "--images", self.images.resolve().name, *split]
+        images = ["--images", self.images.resolve().name] if self.images else []
+        return ["coco", "--annotations", self.annotations.resolve().name, *images, *split]
 
     @cached_property
-    def splits(self) -> list[tuple[Path, Path]]:
+    def splits(self) -> list[tuple[Path, Path | None]]:
         """(captions file, folder of its pictures) of every split that is wanted and there."""
         files = {split_of(file): file for file in caption_files(self.annotations)}
-        wanted = self.split or (self.images.resolve().name if self.images.resolve().name in files else None)
+        inside = self.images.resolve().name if self.images else ""
+        wanted = self.split or (inside if inside in files else None)
         if wanted is not None:
             if wanted not in files:
                 raise SourceError(f"has no captions of {wanted!r}; {nearest(wanted, files)}", where=self.annotations, case=7)
             files = {wanted: files[wanted]}
+        if self.images is None:
+            return [(file, None) for file in files.values()]
         own = {split: self.images / split for split in files if (self.images / split).is_dir()}
         if not own:
             return [(file, self.images) for file in files.values()]
@@ -78,12 +86,13 @@ class Coco:
             )
         return [(files[split], folder) for split, folder in own.items()]
 
-    def _unique(self, found: list[tuple[Index, Path, np.ndarray]]) -> None:
-        folders: dict[str, Path] = {}
+    def _unique(self, found: list[tuple[Index, Path | None, np.ndarray]]) -> None:
+        places_of: dict[str, str] = {}
         for index, folder, places in found if len(found) > 1 else []:
+            place = index.split if folder in (None, self.images) else str(folder)
             for image_id in index.column("image_id", places):
-                if (other := folders.setdefault(image_id, folder)) is not folder:
-                    what = f"image {image_id} is in both {other} and {folder}"
+                if (other := places_of.setdefault(image_id, place)) is not place:
+                    what = f"image {image_id} is in both {other} and {place}"
                     raise SourceError(what, where=self.annotations, fix="name one split", case=7)
 
 

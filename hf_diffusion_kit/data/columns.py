@@ -8,17 +8,36 @@ from .captions import tidy
 
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "image")
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")
+ADDRESS_COLUMNS = ("url", "image_url", "coco_url")
+"""Where a table has no pictures, the first of these says where they are."""
 CAPTION_COLUMNS = ("captions", "caption", "text", "sentences_raw", "sentences", "prompt", "txt")
+ID_COLUMNS = ("image_id", "cocoid", "imgid", "file_name", "filename", "filepath")
+"""Rows that agree in the first of these that they have are one picture."""
+SAMPLE_KEY = "__key__"
+"""WebDataset's name of a sample; each sample is a picture of its own."""
 
 
 def find(kind: str, columns: Iterable[str], known: Sequence[str], *, where: object) -> str:
-    """The first of `known` that is there. Raises SourceError that lists what is there instead."""
+    """The first of `known` that is there, whatever its case. Raises SourceError that lists what is there instead."""
     columns = list(columns)
+    folded = {name.casefold(): name for name in reversed(columns)}
     for name in known:
-        if name in columns:
-            return name
-    what = f"has no column for the {kind}; it has {', '.join(columns) or 'none'}"
+        if name in columns or name in folded:
+            return name if name in columns else folded[name]
+    what = f"has no column for the {kind}; it has {', '.join(columns)[:300] or 'none'}"
     raise SourceError(what, where=where, fix=f"call it {known[0]!r}", case=9)
+
+
+def first_of(columns: Iterable[str], known: Sequence[str]) -> str | None:
+    """Like `find`, None where there is none."""
+    folded = {name.casefold(): name for name in columns}
+    return next((folded[name] for name in known if name in folded), None)
+
+
+def known_captions(columns: Iterable[str]) -> list[str]:
+    """The columns whose name says that they hold captions."""
+    folded = {name.casefold(): name for name in columns}
+    return [folded[name] for name in CAPTION_COLUMNS if name in folded]
 
 
 def caption_columns(columns: Iterable[str], chosen: str | None, *, where: object) -> list[str]:
@@ -28,12 +47,25 @@ def caption_columns(columns: Iterable[str], chosen: str | None, *, where: object
         if chosen not in columns:
             raise SourceError(f"has no column {chosen!r}; {nearest(chosen, columns)}", where=where, case=9)
         return [chosen]
-    return [name for name in CAPTION_COLUMNS if name in columns] or [find("captions", columns, CAPTION_COLUMNS, where=where)]
+    return known_captions(columns) or [find("captions", columns, CAPTION_COLUMNS, where=where)]
+
+
+def value_of(record: Mapping[str, Any], name: str) -> Any:
+    """`record[name]`, or what lies below: `json.captions`, `sentences.raw`. None where there is nothing."""
+    if name in record or "." not in name:
+        return record.get(name)
+    outer, inner = name.split(".", 1)
+    below = record.get(outer)
+    if isinstance(below, Mapping):
+        return value_of(below, inner)
+    if isinstance(below, list):
+        return [value_of(item, inner) for item in below if isinstance(item, Mapping)]
+    return None
 
 
 def captions_of(record: Mapping[str, Any], columns: Sequence[str], *, where: object) -> list[str]:
     """All texts of one row, blank ones too (as ""). Raises SourceError where two columns say different things."""
-    told = {name: _texts(record.get(name), f"{where}: {name}") for name in columns}
+    told = {name: _texts(value_of(record, name), f"{where}: {name}") for name in columns}
     fullest = max(told.values(), key=len)
     known = {tidy(text) for text in fullest}
     for name, texts in told.items():
@@ -58,4 +90,4 @@ def _texts(value: Any, where: str) -> list[str]:
         return _texts(value["raw"], where)
     if isinstance(value, Sequence):
         return [text for item in value for text in _texts(item, where)] or [""]
-    raise SourceError(f"is {value!r}, not text", where=where, fix="put it in quotes, or mend it", case=8)
+    raise SourceError(f"is {repr(value)[:60]}, not text", where=where, fix="put it in quotes, or mend it", case=8)

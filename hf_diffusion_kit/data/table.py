@@ -1,18 +1,32 @@
-"""A `datasets.Dataset` with pictures and captions as a source: one's own, a Parquet folder, or one of the Hub."""
+"""Any table with pictures and captions as a source: a `datasets.Dataset` or a stream, one's own, a Parquet folder, or one of the Hub."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
 
-from ..errors import SourceError
+from ..errors import SourceError, nearest
 from .base import Findings, Row
 from .captions import tidy
-from .columns import CAPTION_COLUMNS, IMAGE_COLUMNS, caption_columns, captions_of, find
-from .pictures import read
+from .columns import (
+    ADDRESS_COLUMNS,
+    CAPTION_COLUMNS,
+    ID_COLUMNS,
+    IMAGE_COLUMNS,
+    SAMPLE_KEY,
+    captions_of,
+    find,
+    first_of,
+    known_captions,
+)
+from .licenses import COCO
+from .passing import Rows, contents_at, records
 from .subset import Subset
+from .table_value import content_of
 from .wanted import wanted
 
 CARRIED = ("license", "license_url", "flickr_url", "coco_url")
@@ -21,112 +35,211 @@ CARRIED = ("license", "license_url", "flickr_url", "coco_url")
 
 @dataclass
 class Table:
-    """Rows of one picture (same `image_id`, or same `file_name`) become one row with all their captions."""
+    """Rows of one picture (same `image_id`, `cocoid`, `imgid`, `file_name` ...) become one row with all their captions.
 
-    dataset: datasets.Dataset
+    The texts are read once, without the pictures; then the pictures of the chosen rows alone. So a draw of `count` from a stream
+    reads all its captions, and does not depend on the order of its rows where they have ids. Where that is too much, give
+    `stream.take(1000)`. A table without ids has the numbers of its rows for ids.
+    """
+
+    dataset: Rows
     label: str | None = None
     """Hub id or folder name from which anybody could have it; None for a table made in memory."""
     prompt: str | None = None
     ignore_captions: bool = False
     caption_column: str | None = None
+    """None for all that are known by name, which must agree. `json.captions` is what lies below a column."""
+    image_column: str | None = None
+    """None for the one of type Image, or the first that is known by name."""
+    texts: Rows | None = None
+    """The same rows without the pictures, where they can be had for less (columns of Parquet on the Hub)."""
+    asked: tuple[str, ...] = ()
+    """More words of the recipe: which split, which configuration."""
+    within: tuple[Path, ...] | None = None
+    """Folders in which pictures that are given by a path must lie; None for any, which is for one's own tables."""
     findings: Findings = field(default_factory=Findings)
     name = "dataset"
 
     def __post_init__(self) -> None:
         self.where = self.label or "dataset"
-        features = self.dataset.features
-        typed = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-        self.image_column = typed[0] if typed else find("picture", features, IMAGE_COLUMNS, where=self.where)
-        if len(typed) > 1:
-            self.findings.notes.append(f"{self.image_column!r} is the picture; {', '.join(typed[1:])} not used")
-        self._pictures = self.dataset.select_columns([self.image_column])
-        if typed:
-            self._pictures = self._pictures.cast_column(self.image_column, datasets.Image(decode=False))
-        self._places: dict[str, int] = {}
+        self._typed = [name for name, kind in (self.dataset.features or {}).items() if isinstance(kind, datasets.Image)]
+        if self._typed and isinstance(self.dataset, datasets.IterableDataset):
+            self.dataset = self.dataset.decode(False)  # before columns are chosen, or all pictures are fetched for their texts
+        self._shape = _shape(self.dataset, self.where)
+        self._image = self._image_column()
+        self._names = [name for name in self._shape if name != self._image]
+        self._id = first_of(self._names, ID_COLUMNS)
+        self._seen: dict[str, tuple[int, int]] = {}
+        """Picture -> number of its first row, checksum of that row's texts."""
+
+    @property
+    def text_columns(self) -> list[str]:
+        """All but the picture that `rows` reads."""
+        return self._asked
 
     def rows(self, subset: Subset) -> Iterator[Row]:
         return wanted(self._rows(), subset, self.findings)
 
-    def _rows(self) -> Iterator[Row]:
-        names = [name for name in self.dataset.column_names if name != self.image_column]
-        columns = self._caption_columns(names)
-        found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-        rest = self.dataset.select_columns(names).with_format(None) if names else [{} for _ in range(len(self.dataset))]
-        for place, record in enumerate(rest):
-            identity = str(record.get("image_id") or record.get("file_name") or f"{place:06d}")
-            texts = captions_of(record, columns, where=f"{self.where}: row {place}") if columns else [self.prompt or ""]
-            self._places.setdefault(identity, place)
-            found.setdefault(identity, (record, []))[1].extend(texts)
-        for identity, (record, texts) in found.items():
-            told = [text for text in texts if tidy(text)]
-            for _ in range(len(texts) - len(told)):
-                self.findings.fault("blank captions", identity)
-            if not told:
-                self.findings.fault("pictures without a caption", identity)
-                continue
-            yield self._row(identity, record, told)
-
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
-        for row in rows:
-            try:
-                yield row, self._read(row)
-            except SourceError as error:
-                yield row, error
+        rows = list(rows)
+        stream = isinstance(self.dataset, datasets.IterableDataset)
+        # A stream may give other rows the second time (shuffled, or live): what identifies a row is read again with its picture.
+        pictures = self.dataset.select_columns([self._image, *(self._asked if stream else [])])
+        if self._image in self._typed:
+            pictures = pictures.cast_column(self._image, datasets.Image(decode=False))
+        firsts = {self._seen[row.image_id][0]: self._seen[row.image_id] for row in rows}
 
-    def _read(self, row: Row) -> bytes:
-        place = self._places[row.image_id]
-        value = self._pictures[place][self.image_column]
-        if isinstance(value, str):
-            value = {"path": value}
-        if not isinstance(value, Mapping):
-            raise SourceError("has no picture", where=f"{self.where}: row {place}", case=9)
-        if value.get("bytes"):
-            return bytes(value["bytes"])
-        path = value.get("path") or ""
-        if not path or "://" in path:
-            what = f"has only an address ({path[:60]})" if path else "has no picture"
-            raise SourceError(what, where=f"{self.where}: row {place}", fix="fetch the pictures first", case=9)
-        return read(Path(path))
+        def read_one(place: int, record: Mapping[str, Any]) -> bytes:
+            here = f"{self.where}: row {place}"
+            if stream and self._mark(record) != firsts[place][1]:
+                what = "is another row when the stream is read again"
+                raise SourceError(what, where=here, fix="give a stream of fixed order, or rows that lie on disk", case=9)
+            return content_of(record[self._image], where=here, within=self.within)
+
+        places = [self._seen[row.image_id][0] for row in rows]
+        yield from zip(rows, contents_at(pictures, places, read_one, self.where), strict=True)
+
+    def files(self) -> dict[str, str]:
+        return {}
 
     def words(self) -> list[str]:
         prompt = ["--prompt", self.prompt] if self.prompt else []
         ignore = ["--ignore-captions"] if self.ignore_captions else []
         column = ["--caption-column", self.caption_column] if self.caption_column else []
-        return ["folder", self.label, *prompt, *ignore, *column] if self.label else []
+        picture = ["--image-column", self.image_column] if self.image_column else []
+        return ["folder", self.label, *self.asked, *prompt, *ignore, *column, *picture] if self.label else []
 
-    def _caption_columns(self, names: list[str]) -> list[str]:
-        if self.prompt is None:
-            return caption_columns(names, self.caption_column, where=self.where)
-        if not tidy(self.prompt):
+    def _rows(self) -> Iterator[Row]:
+        columns = self._captions
+        texts = self.texts if self.texts is not None else self.dataset
+        names = self._asked
+        rest: Iterable[Mapping[str, Any]] = records(texts.select_columns(names).with_format(None), self.where)
+        if not names:
+            rest = ({} for _ in records(texts.select_columns([self._image]), self.where))
+        found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+        several = 0
+        for place, record in enumerate(rest):
+            identity = self._identity(record, place)
+            told = captions_of(record, columns, where=f"{self.where}: row {place}") if columns else [self.prompt or ""]
+            if SAMPLE_KEY in record and columns == ["txt"]:  # a file of text beside the picture: each line is a caption
+                lines = [line for text in told for line in text.splitlines() if tidy(line)] or [""]
+                several += len(lines) > 1
+                told = lines
+            self._seen.setdefault(identity, (place, self._mark(record)))
+            found.setdefault(identity, (record, []))[1].extend(told)
+        if several:
+            self.findings.notes.append(f"{several} caption files hold several lines; each line is one caption")
+        for identity, (record, told) in found.items():
+            captions = [text for text in told if tidy(text)]
+            for _ in range(len(told) - len(captions)):
+                self.findings.fault("blank captions", identity)
+            if captions:
+                yield self._row(identity, record, captions)
+            else:
+                self.findings.fault("pictures without a caption", identity)
+
+    @cached_property
+    def _asked(self) -> list[str]:
+        """What is read of every row; never a picture, and no column that nobody asks for."""
+        outer = {name if name in self._shape else name.split(".")[0] for name in self._captions}
+        said = {*CARRIED, "categories", "width", "height", "file_name", SAMPLE_KEY, self._id}
+        return [name for name in self._names if name in outer or name in said]
+
+    def _identity(self, record: Mapping[str, Any], place: int) -> str:
+        """Samples of a webdataset are pictures of their own, even where two shards use the same key."""
+        told = record.get(self._id) if self._id else None
+        if told is not None and told != "":
+            return str(told)
+        key = record.get(SAMPLE_KEY)
+        if key:
+            return str(key) if str(key) not in self._seen else f"{key}-{place:06d}"
+        return f"{place:06d}"
+
+    def _mark(self, record: Mapping[str, Any]) -> int:
+        said = [record.get(name) for name in self._asked]
+        return zlib.crc32(repr(said).encode("utf-8", "surrogatepass"))
+
+    def _image_column(self) -> str:
+        if self.image_column is not None:
+            if self.image_column not in self._shape:
+                what = f"has no column {self.image_column!r}; {nearest(self.image_column, self._shape)}"
+                raise SourceError(what, where=self.where, case=9)
+            return self.image_column
+        if len(self._typed) > 1:
+            self.findings.notes.append(f"{self._typed[0]!r} is the picture; {', '.join(self._typed[1:])} not used")
+        if self._typed:
+            return self._typed[0]
+        column = first_of(self._shape, IMAGE_COLUMNS) or first_of(self._shape, ADDRESS_COLUMNS)
+        return column or find("picture", self._shape, IMAGE_COLUMNS, where=self.where)
+
+    @cached_property
+    def _captions(self) -> list[str]:
+        known = known_captions(self._names)
+        if not known:  # one level down: the `json` of a webdataset
+            below = {name: known_captions(_fields(self._shape[name])) for name in self._names}
+            known = [f"{name}.{inner}" for name, inners in below.items() for inner in inners]
+        if self.prompt is not None:
+            return self._unused(known)
+        if self.caption_column is None:
+            return known or [find("captions", self._names, CAPTION_COLUMNS, where=self.where)]
+        outer, _, inner = self.caption_column.partition(".")
+        if self.caption_column in self._names:
+            return [self.caption_column]
+        if outer not in self._names or not inner:
+            what = f"has no column {self.caption_column!r}; {nearest(self.caption_column, self._names)}"
+            raise SourceError(what, where=self.where, case=9)
+        if (fields := _fields(self._shape[outer])) and inner.split(".")[0] not in fields:
+            raise SourceError(f"its column {outer!r} has no {inner!r}; {nearest(inner, fields)}", where=self.where, case=9)
+        return [self.caption_column]
+
+    def _unused(self, there: list[str]) -> list[str]:
+        if not tidy(self.prompt or ""):
             raise SourceError("the prompt is blank", where="prompt", case=8)
-        there = [name for name in CAPTION_COLUMNS if name in names]
         if there and not self.ignore_captions:
             what = f"has captions that would not be used: {', '.join(there)} (used: the prompt)"
             raise SourceError(what, where=self.where, fix="leave the prompt out, or say ignore_captions=True", case=9)
-        if there:
-            self.findings.notes.append(f"captions that exist were ignored as asked: {', '.join(there)}")
+        note = f"captions that exist were ignored as asked: {', '.join(there)}"
+        if there and note not in self.findings.notes:
+            self.findings.notes.append(note)
         return []
 
     def _row(self, identity: str, record: Mapping[str, Any], captions: list[str]) -> Row:
         """Names that are paths of some machine are shortened to their last part, ids that are become the row's number."""
-        place = f"{self._places[identity]:06d}"
-        told = str(record.get("file_name") or place)
+        place = f"{self._seen[identity][0]:06d}"
+        named = next((record[name] for name in ("file_name", "filename", "filepath", SAMPLE_KEY) if record.get(name)), None)
+        told = str(named or place)
         image_id = identity if _harmless(identity) else place
-        self._places.setdefault(image_id, self._places[identity])
+        self._seen.setdefault(image_id, self._seen[identity])
         categories = record.get("categories")
         listed = isinstance(categories, list) and all(isinstance(name, str) for name in categories)
         said = {name: str(record.get(name) or "") for name in CARRIED}
+        if said["license"] in COCO and said["coco_url"]:  # COCO's own numbers
+            said["license"], said["license_url"] = COCO[said["license"]]
+        size = [value if isinstance(value := record.get(name), int) and value > 0 else 0 for name in ("width", "height")]
         return Row(
             image_id=image_id,
             file_name=told if _harmless(told) else PurePosixPath(told.replace("\\", "/")).name or place,
             folder=None,
             captions=tuple(captions),
+            width=size[0],
+            height=size[1],
             categories=tuple(categories) if listed and categories else (),
-            license=said["license"],
-            license_url=said["license_url"],
-            flickr_url=said["flickr_url"],
-            coco_url=said["coco_url"],
+            **said,
         )
+
+
+def _shape(rows: Rows, where: str) -> Mapping[str, Any]:
+    """Column -> its type; of a stream that does not know, the values of its first row."""
+    if rows.features is not None:
+        return rows.features
+    first = list(records(rows.take(1), where))
+    return first[0] if first else {}
+
+
+def _fields(kind: Any) -> list[str]:
+    """What a column of structs, or of lists of them, holds."""
+    kind = getattr(kind, "feature", kind)
+    return [str(name) for name in kind] if isinstance(kind, Mapping) else []
 
 
 def _harmless(name: str) -> bool:

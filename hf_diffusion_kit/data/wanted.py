@@ -106,10 +106,14 @@ def is_long_enough(text: str, subset: Subset) -> bool:
 
 
 def captions_left(row: Row, subset: Subset, findings: Findings) -> Row:
-    """The row with the captions of the wanted length alone."""
+    """The row with the captions of the wanted length alone; the others are counted."""
+    kept = trimmed(row, subset)
+    if lost := len(row.captions) - len(kept.captions):
+        findings.left_out[Reasons.captions] += lost
+    return kept
+
+
+def trimmed(row: Row, subset: Subset) -> Row:
     if subset.min_words is None and subset.max_words is None:
         return row
-    captions = tuple(text for text in row.captions if is_long_enough(text, subset))
-    if lost := len(row.captions) - len(captions):
-        findings.left_out[Reasons.captions] += lost
-    return replace(row, captions=captions)
+    return replace(row, captions=tuple(text for text in row.captions if is_long_enough(text, subset)))
