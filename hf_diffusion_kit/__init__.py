@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data import Captioned, load_captioned
+    from .data import Captioned, Subset, load_captioned, load_dataset, register
     from .run import Run
     from .trainers import DreamBoothTrainer, LoraTrainer
 
@@ -18,11 +18,14 @@ _HOME = {
     "DreamBoothTrainer": "trainers",
     "LoraTrainer": "trainers",
     "Run": "run",
+    "Subset": "data",
     "load_captioned": "data",
+    "load_dataset": "data",
+    "register": "data",
 }
 """Public name -> the room that has it."""
 
-__all__ = ["Captioned", "DreamBoothTrainer", "LoraTrainer", "Run", "load_captioned"]
+__all__ = ["Captioned", "DreamBoothTrainer", "LoraTrainer", "Run", "Subset", "load_captioned", "load_dataset", "register"]
 
 
 def __getattr__(name: str) -> Any:

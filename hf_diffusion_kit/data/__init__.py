@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from .base import Row, Source
     from .captioned import Captioned, Example
     from .check import Report
+    from .live import load_dataset
     from .load import as_captioned, load_captioned
+    from .registered import register
+    from .subset import Subset
 
 SOURCES = {"coco": "coco.Coco", "folder": "folder.Folder", "dataset": "table.Table"}
 """Source -> the file of this room, and the class in it, that gives its rows."""
@@ -21,12 +24,27 @@ _HOME = {
     "Report": "check",
     "Row": "base",
     "Source": "base",
+    "Subset": "subset",
     "as_captioned": "load",
     "load_captioned": "load",
+    "load_dataset": "live",
+    "register": "registered",
 }
 """Public name -> the file that has it."""
 
-__all__ = ["SOURCES", "Captioned", "Example", "Report", "Row", "Source", "as_captioned", "load_captioned"]
+__all__ = [
+    "SOURCES",
+    "Captioned",
+    "Example",
+    "Report",
+    "Row",
+    "Source",
+    "Subset",
+    "as_captioned",
+    "load_captioned",
+    "load_dataset",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -345,8 +345,8 @@ def _objects(
     here = np.flatnonzero((owner >= 0) & (kind >= 0))
     area = np.concatenate(things.areas)[here] if things.areas else np.zeros(0, dtype=np.float32)
     crowd = np.concatenate(things.crowds)[here] if things.crowds else np.zeros(0, dtype=bool)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = area / (width[owner[here]].astype(np.float32) * height[owner[here]])
+    pixels = width[owner[here]].astype(np.float32) * height[owner[here]]
+    share = area / np.where(pixels > 0, pixels, np.nan)  # of a picture of unknown size nobody knows
     return {
         "thing_picture": owner[here].astype(np.int32),
         "thing_category": kind[here].astype(np.int16),
