@@ -1,7 +1,5 @@
 """From a finished run to a repository: stage what may go, make the card, check that the weights are the verified ones, push once."""
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +8,7 @@ from pathlib import Path
 from .cards import merge_card, model_card
 from .errors import HubError, ModelError
 from .hub.choice import open_door, remote_card
+from .hub.plan import put
 from .hub.publish import Pushed, push
 from .records import RunRecord, file_sha256
 
@@ -76,10 +75,5 @@ def stage_run(record: RunRecord, folder: Path, stage: Path) -> None:
     pictures = {name for shown in record.gallery for name in (shown.file, shown.before) if name}
     pictures |= {path.relative_to(folder).as_posix() for path in (folder / "images").glob("before_after.png")}
     for name in [*(weights.file for weights in record.weights), *sorted(pictures)]:
-        target = stage / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(folder / name, target)
-        except OSError:  # another file system
-            shutil.copyfile(folder / name, target)
+        put(folder / name, stage / name)
     record.save(stage / "run.json")

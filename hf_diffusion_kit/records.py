@@ -199,8 +199,8 @@ def build(kind: Any, raw: Any) -> Any:
     """JSON values -> the dataclass `kind`, nested dataclasses and lists of them included."""
     if isinstance(kind, types.UnionType):
         return None if raw is None else build(next(a for a in typing.get_args(kind) if a is not type(None)), raw)
-    if typing.get_origin(kind) is list:
-        return [build(typing.get_args(kind)[0], item) for item in raw]
+    if (many := typing.get_origin(kind)) in (list, tuple):
+        return many(build(typing.get_args(kind)[0], item) for item in raw)
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return raw
     if not isinstance(raw, dict):

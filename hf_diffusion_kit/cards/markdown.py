@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, those that turn the direction of writing (they can make a text look like another), halves of characters."""
@@ -31,6 +32,15 @@ def code(value: object) -> Markdown:
     if not text.strip() or UNSEEN.search(text) or re.search(r"[`|\r\n]", text):
         return inline(text)
     return Markdown(f"`{text}`")
+
+
+def is_web(address: str) -> bool:
+    return re.match(r"https?://[\w.-]+(?:[:/?#]|$)", address) is not None
+
+
+def link(text: object, address: str) -> Markdown:
+    """A link to a page of the web; the text alone where the address is none."""
+    return Markdown(f"[{inline(text)}]({quote(address, safe=':/?#@!$&*+,=%~')})") if is_web(address) else inline(text)
 
 
 def fenced(text: str, language: str = "") -> Markdown:

@@ -1,20 +1,16 @@
 """run.json -> README.md of an adapter's repository, by the Hub's rules for what its pages show."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import tomlkit
-from jinja2 import Environment, StrictUndefined
 
 from ..records import CaptionUse, Pinned, RunRecord
-from . import front_matter
 from .limits import EMBEDDED, limits
 from .markdown import Markdown, code, fenced, inline, literal
-from .merge import BEGIN, END
+from .page import counted, page
 
-TEMPLATE = Path(__file__).with_name("lora.md.jinja")
 METHODS = {"lora": "LoRA", "dreambooth": "DreamBooth LoRA"}
 """How a method is called in a sentence; another one by its own name."""
 MOST_USED = 5
@@ -23,12 +19,7 @@ MOST_USED = 5
 
 def model_card(record: RunRecord, repo_id: str) -> str:
     """The whole README.md. A section without facts is left out; text from the record is never read as Jinja, HTML or Markdown."""
-    jinja = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=inline)
-    jinja.filters |= {"code": code, "amount": amount, "count": counted, "address": lambda path: Markdown(quote(path))}
-    # Compiled from the package's own file only; facts go in as values, and a value is never compiled.
-    text = jinja.from_string(TEMPLATE.read_text(encoding="utf-8")).render(facts(record, repo_id))
-    body = "\n".join(line.rstrip() for line in text.strip().splitlines())
-    return f"{front_matter.written(metadata(record))}\n{BEGIN}\n{body}\n\n{END}\n"
+    return page("lora.md.jinja", metadata(record), facts(record, repo_id), made_from="run.json")
 
 
 def metadata(record: RunRecord) -> dict[str, Any]:
@@ -166,18 +157,3 @@ def caption_facts(record: RunRecord, role: str) -> dict[str, int] | None:
         "unused": max(0, known - len(seen)),
         "emptied": sum(use.times for use in lines if not use.text),
     }
-
-
-def counted(number: int, one: str) -> str:
-    """1 step, 1,000 steps."""
-    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
-
-
-def amount(value: Any, unit: str = "") -> str:
-    """Numbers as people write them: 1,234; 0.1234; 12.3 MiB; 1 min 35 s."""
-    if unit == "bytes":
-        return f"{value / 2**20:,.1f} MiB" if value >= 2**20 else f"{value:,} bytes"
-    if unit == "seconds":
-        minutes, seconds = divmod(round(value), 60)
-        return f"{minutes:,} min {seconds} s" if minutes else f"{value:.1f} s"
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

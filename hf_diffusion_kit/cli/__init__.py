@@ -18,7 +18,7 @@ VERBS = {
     "train": "train an adapter from a TOML file, key=value words or flags",
     "resume": "go on with a run that was stopped, as if it had not been",
     "evaluate": "draw a run's gallery again and say whether it is still the same",
-    "publish": "put a finished run on the Hub, weights, pictures and card in one commit",
+    "publish": "put a finished run, or a subset, on the Hub in one commit, with its card",
     "export": "write a finished run in another format",
     "explain": "look inside a pipeline (not there yet)",
     "digits": "the embedded base: train it from nothing, score it, write it as a COCO folder",

@@ -32,11 +32,11 @@ def open_door(hub: str | None, *, token: str | None = None) -> Iterator[Door]:
     yield Door(hub, token)
 
 
-def remote_card(door: Door, repo_id: str) -> str | None:
+def remote_card(door: Door, repo_id: str, *, repo_type: str = "model") -> str | None:
     """The README.md that is there now; None when there is none. Raises HubError."""
     with TemporaryDirectory(prefix="hfdk-card-") as cache:
         try:
-            path = door.ask(lambda: door.api.hf_hub_download(repo_id, "README.md", cache_dir=cache))
+            path = door.ask(lambda: door.api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, cache_dir=cache))
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
         except TROUBLE as error:

@@ -1,7 +1,9 @@
 """What a push would do, file by file, before anything is sent: add, change, same, delete, REFUSED."""
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -103,6 +105,15 @@ class Stage:
     def changed_since(self) -> list[str]:
         """Paths of files that are no longer what was looked at."""
         return [path for path, file in self.staged.items() if not same_file(file)]
+
+
+def put(source: Path, target: Path) -> None:
+    """A file into a folder that will be looked at and pushed: linked, or copied from another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def same_file(file: Staged) -> bool:

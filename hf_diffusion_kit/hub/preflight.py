@@ -43,7 +43,7 @@ def preflight(
     except HubError:
         raise
     except TROUBLE as error:
-        fix = "check the token and the network, then run again; training has not started"
+        fix = "check the token and the network, then run again; nothing was begun"
         raise HubError(f"the push at the end could not be checked: {door.said(error)}", where=repo_id, fix=fix, case=3) from None
     if remote and private and not remote.private:
         raise public_although_private(repo_id)

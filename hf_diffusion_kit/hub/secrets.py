@@ -33,6 +33,22 @@ PATHS = {
     "local path": rb"(?<![\w.:/])/(?:home|Users)/(?!(?:user|username|you|name|USER|me)\b)[\w.-]+/",
     "local Windows path": rb"(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2}(?!(?:user|username|you|name|USER|me)\b)[^\\\"\s]+",
 }
+NAME, HOME = "name of this user or machine", "path of this user"
+ANCHORS: dict[str, tuple[bytes, ...]] = {
+    "Hugging Face token": (b"hf_", b"api_org_"),
+    "Hugging Face OAuth token": (b"hf_oauth_", b"hf_jwt_"),
+    "GitHub token": (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+    "AWS key": (b"AKIA", b"ASIA"),
+    "OpenAI or Anthropic key": (b"sk-",),
+    "Slack token": (b"xox",),
+    "Google key": (b"AIza",),
+    "private key": (b"PRIVATE KEY-----",),
+    "local path": (b"/home/", b"/Users/"),
+    "local Windows path": (b"\\Users\\",),
+}
+"""Kind -> what each of its patterns holds to the letter: found in a hundredth of the time, which counts in gigabytes of pictures."""
+AROUND = 4096
+"""Bytes on either side of an anchor in which the pattern is looked for."""
 COMMON_NAMES = {
     "root",
     "user",
@@ -69,6 +85,8 @@ TEXT = {
     ".svg",
     "",
 }
+LINES = {".csv", ".jsonl"}
+"""Text that may be long, for a dataset has a line a picture; it is read to the end."""
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 PRIVATE_EXIF = {
     0x013B: "author",
@@ -109,10 +127,10 @@ def patterns(names: frozenset[str], home: Path) -> dict[str, re.Pattern[bytes]]:
     """Everything looked for. `names` are words that must not appear; `home` is a folder whose paths must not."""
     found = {kind: re.compile(pattern) for kind, pattern in (SECRETS | PATHS).items()}
     if len(home.parts) > 1:
-        found["path of this user"] = re.compile(rb"(?<![\w.:/])" + re.escape(str(home).encode()) + rb"[/\\]")
+        found[HOME] = re.compile(rb"(?<![\w.:/])" + re.escape(str(home).encode()) + rb"[/\\]")
     if names:
         either = b"|".join(re.escape(name.encode()) for name in sorted(names))
-        found["name of this user or machine"] = re.compile(rb"(?<![A-Za-z0-9])(?:" + either + rb")(?![A-Za-z0-9])")
+        found[NAME] = re.compile(rb"(?<![A-Za-z0-9])(?:" + either + rb")(?![A-Za-z0-9])")
     return found
 
 
@@ -122,15 +140,35 @@ def scan_file(path: Path, *, shown: str | None = None, names: frozenset[str] | N
     wanted = patterns(machine_names() if names is None else names, Path.home())
     shown = shown or path.name
     findings: dict[str, Finding] = {}
-    for base, data in readable_parts(path):
-        for kind, pattern in wanted.items():
-            if kind not in findings and (match := pattern.search(data)):
+    packed = path.suffix.lower() == ".parquet"
+    # In the raw bytes of pictures a short name turns up by chance; what is written there was read as text before.
+    unnamed = {kind: pattern for kind, pattern in wanted.items() if kind != NAME}
+    parts = [(readable_parts(path), wanted), *([(windows(path), unnamed)] if packed else [])]
+    for base, data, kinds in ((base, data, kinds) for pieces, kinds in parts for base, data in pieces):
+        for kind, pattern in kinds.items():
+            if kind not in findings and (match := first(kind, pattern, data)):
                 findings[kind] = Finding(shown, kind, base + match.start(), masked(kind, match[0]))
     if path.suffix.lower() in PICTURES:
         findings |= {f.kind: f for f in scan_exif(path, shown)}
-    if path.suffix.lower() in TEXT and path.stat().st_size > MOST:
+    if path.suffix.lower() in TEXT - LINES and path.stat().st_size > MOST:
         findings["text too long to check"] = Finding(shown, "text too long to check", MOST, "…")
     return list(findings.values())
+
+
+def first(kind: str, pattern: re.Pattern[bytes], data: bytes) -> re.Match[bytes] | None:
+    """`pattern.search(data)`, in much less time where the pattern has anchors."""
+    anchors = (str(Path.home()).encode(),) if kind == HOME else ANCHORS.get(kind)
+    if anchors is None:
+        return pattern.search(data) if "Biases" not in kind or b"wandb_api_key" in data.lower() else None
+    found = []
+    for anchor in anchors:
+        place = data.find(anchor)
+        while place >= 0:
+            if match := pattern.search(data, max(0, place - AROUND), place + AROUND):
+                found.append(match)
+                break
+            place = data.find(anchor, place + 1)
+    return min(found, key=lambda match: match.start(), default=None)
 
 
 def masked(kind: str, value: bytes) -> str:
@@ -149,6 +187,10 @@ def readable_parts(path: Path) -> Iterator[tuple[int, bytes]]:
         elif suffix in PICTURES:
             yield 0, file.read(MOST)
         elif suffix == ".parquet":
+            from .parquet_text import parquet_text
+
+            yield from ((0, text) for text in parquet_text(path))
+        elif suffix in LINES and path.stat().st_size > MOST:
             yield from windows(path)
         elif suffix in TEXT or path.name.startswith("."):
             data = file.read(MOST)
@@ -157,7 +199,7 @@ def readable_parts(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def windows(path: Path, step: int = 1 << 22, overlap: int = 512) -> Iterator[tuple[int, bytes]]:
-    """A whole file in overlapping pieces. Of parquet this sees the names, the metadata and whatever is not compressed."""
+    """A whole file in overlapping pieces."""
     with path.open("rb") as file:
         base, kept = 0, b""
         while piece := file.read(step):
