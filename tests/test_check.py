@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from hf_diffusion_kit import digits
 from hf_diffusion_kit.cli import main
 from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.data.check import check
-from hf_diffusion_kit.errors import SourceError
+from hf_diffusion_kit.errors import ModelError, SourceError
+from hf_diffusion_kit.families import detect
+from hf_diffusion_kit.families.tokens import token_counter
 from pictured import coco, encoded, fill, metadata, picture
 
 
@@ -73,6 +77,182 @@ def test_what_will_be_put_right_is_counted(tmp_path: Path) -> None:
         "pictures that EXIF turns upright": 1,
     }
     assert report.flawless
+
+
+def test_modes_and_names_of_another_format_are_counted(tmp_path: Path) -> None:
+    for n, (mode, form) in enumerate((("RGB", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("L", "WEBP"))):
+        fill(tmp_path, []).joinpath(f"{n}.{form.lower()}").write_bytes(encoded(picture(n, mode=mode), form))
+    (tmp_path / "deep.png").write_bytes(encoded(Image.fromarray(np.full((20, 30), 40_000, np.uint16)), "PNG"))
+    (tmp_path / "png.jpg").write_bytes(encoded(picture(9), "PNG"))
+    report = check(tmp_path, prompt="x")
+    assert report.modes == {"RGB": 3, "CMYK": 1, "P": 1, "RGBA": 1, "I;16": 1}  # WebP knows no grey
+    assert report.misnamed == ("png.jpg (is a PNG)",) and report.flawless
+
+
+def test_pictures_that_look_the_same_are_paired_and_shown(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    (tmp_path / "a-again.jpg").write_bytes(encoded(picture(0).resize((96, 64)), quality=60))
+    (tmp_path / "b-again.png").write_bytes(encoded(picture(1), "PNG"))
+    shown: list[tuple[str, str, bytes, bytes]] = []
+    report = check(tmp_path, prompt="x", beside=lambda pair, one, two: shown.append((pair.first, pair.second, one, two)))
+    assert {(twin.first, twin.second) for twin in report.twins} == {("a-again.jpg", "a.jpg"), ("b-again.png", "b.jpg")}
+    assert all(twin.distance <= report.near == 24 for twin in report.twins) and not report.same and not report.flawless
+    assert {(first, second) for first, second, _, _ in shown} == {(twin.first, twin.second) for twin in report.twins}
+    assert all(
+        one == (tmp_path / first).read_bytes() and two == (tmp_path / second).read_bytes() for first, second, one, two in shown
+    )
+    assert any("2 pairs of pictures look the same" in advice for advice in report.advice)
+
+
+def test_captions_that_the_tokenizer_cuts_are_counted_only_when_there_is_one(tmp_path: Path) -> None:
+    metadata(
+        fill(tmp_path, ["a.jpg", "b.jpg"]),
+        [("a.jpg", "short"), ("b.jpg", "one two three four five six seven"), ("b.jpg", "nine")],
+    )
+    assert check(tmp_path).tokens is None and check(tmp_path).flawless
+    report = check(tmp_path, count_tokens=lambda text: len(text.split()) + 2, tokens=7)
+    assert [(cut.name, cut.tokens) for cut in report.cut] == [("b.jpg", 9)] and not report.flawless
+    assert any("1 caption longer than the model's 7 tokens (up to 9)" in advice for advice in report.advice)
+    asked: list[str] = []
+    check(tmp_path, count_tokens=lambda text: len(asked.append(text) or text), tokens=77)  # type: ignore[func-returns-value]
+    assert asked == []  # fewer bytes than tokens: nothing to count
+
+
+def test_the_doctor_counts_tokens_as_training_does() -> None:
+    """It reads the tokenizer alone; training asks the family, with its weights."""
+    base = digits.path("digits")
+    count, most = token_counter(base)
+    family = detect(base).open(base)
+    for text in ("a handwritten four", "four " * 40, "", "ein Hund, größer als 二 🐕"):
+        told = family.count_tokens(text)
+        assert count(text) == told.seen + told.cut and (told.cut > 0) == (count(text) > most)
+    with pytest.raises(ModelError, match="cannot be opened"):
+        token_counter(base / "vae")
+
+
+def test_captions_that_say_nothing_of_their_picture_are_named(tmp_path: Path) -> None:
+    """The student's: every picture with the words `COCO val`, or with its file's name."""
+    names = [f"COCO_val2014_{n:012d}.jpg" for n in range(6)]
+    metadata(fill(tmp_path / "one", names), [(name, "COCO val") for name in names])
+    report = check(tmp_path / "one")
+    assert report.shared == {"COCO val": 6} and not report.flawless
+    assert any("6 of 6 pictures have the caption 'COCO val'" in advice for advice in report.advice)
+    metadata(fill(tmp_path / "two", names), [(name, text) for n, name in enumerate(names) for text in (name, f"a dog {n}")])
+    report = check(tmp_path / "two")
+    assert report.like_names == tuple(names) and not report.shared
+    assert check(fill(tmp_path / "three", names), prompt="a photo of sks dog").shared == {}  # one prompt for all was asked for
+    subject = load_captioned(tmp_path / "three", prompt="a photo of sks dog")
+    assert check(subject).flawless and check(subject.save(tmp_path / "saved")).flawless
+    metadata(fill(tmp_path / "four", ["red car.jpg", "dog.jpg"]), [("red car.jpg", "red car"), ("dog.jpg", "dog")])
+    assert check(tmp_path / "four").flawless  # short, and yet captions
+
+
+def test_splits_are_looked_at_one_by_one_and_against_each_other(tmp_path: Path) -> None:
+    names = ["train/a.jpg", "train/b.jpg", "val/c.jpg", "val/d.jpg"]
+    metadata(fill(tmp_path, names), [(name, f"of {name}") for name in names])
+    (tmp_path / "val/c.jpg").write_bytes((tmp_path / "train/a.jpg").read_bytes())
+    (tmp_path / "val/d.jpg").write_bytes(encoded(picture(1).resize((96, 64))))
+    report = check(tmp_path)
+    assert report.sets == {"train": 2, "val": 2} and report.captions == 4 and not report.faults
+    assert [(leak.first, leak.second) for leak in report.leaks] == [("train/a.jpg", "val/c.jpg"), ("train/b.jpg", "val/d.jpg")]
+    assert report.leaks[0].how == "same bytes" and report.leaks[1].how.startswith("near-duplicate")
+    assert any("2 pictures in more than one of train and val" in advice for advice in report.advice)
+    assert check(tmp_path, split="train").flawless and check(tmp_path / "train", prompt="x").sets == {}
+
+
+def test_2014_and_2017_are_known_for_the_same_pictures(tmp_path: Path) -> None:
+    """By COCO's number, told by the name, where the file is another; not where the numbers only happen to be the same."""
+    coco(tmp_path / "old", 4)
+    fill(tmp_path / "new", [f"{n:012d}.jpg" for n in (3, 1, 2)])
+    for n, content in ((1, encoded(picture(0), quality=50)), (2, encoded(picture(40))), (3, encoded(picture(2)))):
+        (tmp_path / f"new/{n:012d}.jpg").write_bytes(content)
+    (tmp_path / "new/broken.jpg").write_bytes(b"")
+    report = check(tmp_path / "old", against=tmp_path / "new")
+    first, third = (f"COCO_val2014_{n:012d}.jpg" for n in (1, 3))
+    assert [(leak.first, leak.second, leak.how) for leak in report.leaks] == [
+        (first, "new/000000000001.jpg", "COCO 1"),
+        (third, "new/000000000003.jpg", "same bytes"),
+    ]
+    assert report.against == "new" and not report.flawless and report.exit_code == 0
+    assert any(
+        "of one COCO number, and not one picture: 1 (COCO_val2014_000000000002.jpg and new/000000000002.jpg" in n
+        for n in report.notes
+    )
+    assert any("pictures of new that cannot be read and were not compared: 1" in note for note in report.notes)
+    with pytest.raises(SourceError, match="no such folder"):
+        check(tmp_path / "old", against=tmp_path / "gone")
+
+
+def test_every_form_can_be_compared_with_every_other(tmp_path: Path) -> None:
+    coco(tmp_path / "coco", 3)
+    saved = load_captioned("coco", annotations=tmp_path / "coco/annotations", images=tmp_path / "coco").save(tmp_path / "saved")
+    data = load_captioned(saved)
+    data.dataset.to_parquet(tmp_path / "parquet/rows.parquet")
+    fill(tmp_path / "concepts/thing", ["a.jpg", "b.jpg", "c.jpg"])
+    told = '[{"instance_prompt": "sks thing", "instance_data_dir": "thing"}]'
+    (tmp_path / "concepts/concepts_list.json").write_text(told)
+    forms = [tmp_path / "coco", tmp_path / "coco/val2014", saved, tmp_path / "parquet", tmp_path / "concepts"]
+    for form in forms:
+        for other in (tmp_path / "coco", saved, tmp_path / "concepts"):
+            report = check(form, against=other)
+            assert report.pictures == 3 and report.exit_code == 0 and not report.faults and len(report.leaks) == 3, (form, other)
+    data.dataset.to_parquet(tmp_path / "parts/data/train-00000-of-00001.parquet")
+    data.dataset.select([2]).to_parquet(tmp_path / "parts/data/test-00000-of-00001.parquet")
+    report = check(tmp_path / "parts")
+    assert (
+        report.sets == {"train": 3, "test": 1}
+        and len(report.leaks) == 1
+        and check(tmp_path / "parts", split="test").pictures == 1
+    )
+    with pytest.raises(SourceError, match=r"several sets: train, test.*--split train"):
+        load_captioned(tmp_path / "parts")
+    assert len(load_captioned(tmp_path / "parts", split="test")) == 1
+    report = check(data, resolution=64)
+    assert report.pictures == 3 and len(report.small) == 3 and report.captions == 16 and report.modes == {"RGB": 3}
+
+
+def test_coco_pictures_that_nobody_describes_are_named(tmp_path: Path) -> None:
+    fill(coco(tmp_path, 3), ["val2014/COCO_val2014_000000000009.jpg"])
+    (tmp_path / "val2014/COCO_val2014_000000000002.jpg").write_bytes(encoded(picture(1, (60, 40))))
+    assert check(tmp_path).remarks == {"pictures of another size than their annotations state": 1}
+    assert check(tmp_path).faults == {"pictures that the annotations do not name": ["COCO_val2014_000000000009.jpg"]}
+    (tmp_path / "annotations/captions_val2014.json").write_text("{")
+    report = check(tmp_path)
+    assert report.pictures == 4 and report.captions == 0 and "captions_val2014.json" in report.broken[0].name
+
+
+def test_repair_is_for_a_look_at_the_rest(tmp_path: Path) -> None:
+    file = metadata(fill(tmp_path, ["a.jpg", "b.jpg"]), [("a.jpg", "one"), ("b.jpg", "two")]) / "metadata.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    assert check(tmp_path).exit_code == 3
+    report = check(tmp_path, repair=True)
+    assert report.exit_code == 0 and report.captions == 1 and report.pictures == 2
+    assert report.faults["lines cut short that were left out, as asked (repair)"][0].startswith(
+        "metadata.jsonl: line 2, which begins"
+    )
+
+
+def test_the_command_counts_tokens_and_shows_pairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata(fill(tmp_path / "mine", ["a.jpg", "b.jpg"]), [("a.jpg", "a handwritten four " * 20), ("b.jpg", "a four")])
+    (tmp_path / "mine/b2.png").write_bytes(encoded(picture(1), "PNG"))
+    fill(tmp_path / "other", ["a.jpg"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "mine", "--base", "digits", "--against", "other", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tokens"] == 16 and [cut["name"] for cut in told["cut"]] == ["a.jpg"]
+    assert [leak["how"] for leak in told["leaks"]] == ["same bytes"] and told["alike_sheet"] == "mine-check-alike.png"
+    assert [(twin["first"], twin["second"]) for twin in told["twins"]] == [("b.jpg", "b2.png")]
+    assert len(told["advice"]) >= 4 and told["faults"] == {"pictures without a caption": ["b2.png"]}
+    with Image.open(tmp_path / "mine-check-alike.png") as page:
+        assert page.width > 800
+    assert main(["check", "mine", "--split", "val"]) == 3  # it is one set
+    assert main(["check", "mine", "--strict"]) == 3
+    out = capsys.readouterr().out
+    assert "tokens were not counted; name the --base" in out and "to do: pictures without a caption: 1; write captions" in out
+    assert main(["check", "mine", "--base", "nothing"]) == 2
+    assert main(["check", "mine", "--near", "0"]) == 2
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

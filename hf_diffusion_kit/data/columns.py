@@ -67,6 +67,8 @@ def captions_of(record: Mapping[str, Any], columns: Sequence[str], *, where: obj
     """All texts of one row, blank ones too (as ""). Raises SourceError where two columns say different things."""
     told = {name: _texts(value_of(record, name), f"{where}: {name}") for name in columns}
     fullest = max(told.values(), key=len)
+    if len(told) == 1:
+        return fullest
     known = {tidy(text) for text in fullest}
     for name, texts in told.items():
         if extra := [text for text in texts if tidy(text) not in known and tidy(text)]:

@@ -1,23 +1,30 @@
-"""One's own folder of pictures: captions in metadata.jsonl or .csv, in files beside the pictures, or one prompt for all."""
+"""One's own folder of pictures: captions in a table of metadata, in files beside the pictures, or one prompt for all."""
 
+import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import SourceError, nearest
-from .base import Findings, Row, some
+from ..records import file_sha256
+from .base import Findings, Row
 from .captions import tidy
-from .columns import FILE_COLUMNS, caption_columns, captions_of, find
-from .metadata import NAMES, lines
+from .columns import FILE_COLUMNS, caption_columns, captions_of, find, known_captions
+from .metadata import NAMES, Dropped, Line, lines
 from .paths import folded, plain_name
-from .pictures import OTHER_SUFFIXES, SUFFIXES, read, read_rows
+from .pictures import read, read_rows
+from .scan import pictures_of, scan, splits_of
 from .subset import Subset
 from .wanted import wanted
 
 SIDECARS = ("{stem}.txt", "{name}.txt", "{stem}.caption", "{name}.caption")
 """Files beside a picture that hold its captions, one a line: a.txt, a.jpg.txt, a.caption, a.jpg.caption."""
-ORDER = "metadata.jsonl, metadata.csv, files beside the pictures (.txt, .caption), one prompt for all"
+BESIDE = "files beside the pictures"
+ORDER = f"{', '.join(NAMES)}, {BESIDE} (.txt, .caption), one prompt for all"
+"""Where captions are looked for: the first that is there is used, and said in the notes. (concepts_list.json comes before all of
+them: it says which folders are meant, see concepts.py.)"""
+DROPPED = "lines cut short that were left out, as asked (repair)"
 Captions = Mapping[str, list[str]]
 
 
@@ -36,93 +43,100 @@ class Folder:
     """Use the prompt (or the first kind of caption) although others exist."""
     caption_column: str | None = None
     """Column of the metadata; None takes the one that is known by name."""
+    split: str | None = None
+    """Which one, of a folder that has train/, val/ ... beside each other."""
+    repair: bool = False
+    """Leave out a last line of metadata that is cut short, and say so. The file stays as it is."""
     findings: Findings = field(default_factory=Findings)
+    read: dict[str, Path] = field(default_factory=dict, repr=False)
+    """Files of captions that `rows` has used, by their names below `path`."""
     name = "folder"
 
     def rows(self, subset: Subset) -> Iterator[Row]:
         return wanted(self._rows(), subset, self.findings)
 
     def _rows(self) -> Iterator[Row]:
-        pictures = self._pictures()
-        captions, described = self._captions(pictures)
-        unspoken = set(pictures)
+        files = scan(self.path, self.findings)
+        pictures = self._one_set(pictures_of(files, self.path, self.findings))
+        captions, described = self._captions(files, pictures)
+        spoken: dict[str, tuple[str, ...]] = {}
         for name, texts in captions.items():
-            unspoken.discard(name)
-            told = [text for text in texts if tidy(text)]
-            for _ in range(len(texts) - len(told)):
+            spoken[name] = tuple(text for text in texts if tidy(text))
+            for _ in range(len(texts) - len(spoken[name])):
                 self.findings.fault("blank captions", name)
-            if not told:
+        for name in pictures:
+            if not spoken.get(name):
                 self.findings.fault("pictures without a caption", name)
-        for name in sorted(unspoken):
-            self.findings.fault("pictures without a caption", name)
-        self.findings.notes.append(f"captions come from {described}")
-        for name in sorted(pictures):
-            if texts := [text for text in captions.get(name, []) if tidy(text)]:
-                yield Row(image_id=name, file_name=name, folder=self.path, captions=tuple(texts))
+        self.findings.notes.append(f"captions come from {described}; looked for in this order: {ORDER}")
+        for name in pictures:
+            if spoken.get(name):
+                yield Row(image_id=name, file_name=name, folder=self.path, captions=spoken[name])
 
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
         return read_rows(rows)
 
+    def files(self) -> dict[str, str]:
+        told = {name: file_sha256(path) for name, path in sorted(self.read.items())}
+        beside = {name: told.pop(name) for name in list(told) if PurePosixPath(name).name not in NAMES}
+        listed = "".join(f"{name} {sha256}\n" for name, sha256 in beside.items())
+        together = (
+            {f"{len(beside)} {BESIDE}": hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()} if beside else {}
+        )
+        return told | together
+
     def words(self) -> list[str]:
-        prompt = ["--prompt", self.prompt] if self.prompt else []
-        ignore = ["--ignore-captions"] if self.ignore_captions else []
-        column = ["--caption-column", self.caption_column] if self.caption_column else []
-        return ["folder", self.path.resolve().name, *prompt, *ignore, *column]
+        words = ["folder", self.path.resolve().name]
+        for flag, value in (("prompt", self.prompt), ("caption-column", self.caption_column), ("split", self.split)):
+            words += [f"--{flag}", value] if value else []
+        return words + ["--ignore-captions"] * self.ignore_captions + ["--repair"] * self.repair
 
-    def pictures(self) -> list[str]:
-        """Names of the pictures, for who wants to look at them whatever is wrong with their captions."""
-        return sorted(self._pictures())
+    def splits(self) -> list[str]:
+        """Of a folder that holds several sets: train, val ... Raises SourceError when it holds no picture."""
+        return splits_of(pictures_of(scan(self.path, Findings()), self.path, Findings()))
 
-    def _pictures(self) -> dict[str, Path]:
-        """NFC name relative to the folder -> file. Hidden files and folders are passed over, as is `__MACOSX`."""
-        if not self.path.is_dir():
-            raise SourceError("there is no such folder", where=self.path, case=9)
-        found: dict[str, Path] = {}
-        for path in sorted(self.path.rglob("*")):
-            inner = path.relative_to(self.path)
-            if any(part.startswith((".", "__MACOSX")) for part in inner.parts) or not path.is_file():
-                continue
-            name = unicodedata.normalize("NFC", inner.as_posix())
-            if path.suffix.lower() in SUFFIXES:
-                found[name] = path
-            elif path.suffix.lower() in OTHER_SUFFIXES:
-                self.findings.fault("files that are not JPEG, PNG, WebP or BMP", name)
-        if not found:
-            others = self.findings.faults.get("files that are not JPEG, PNG, WebP or BMP")
-            what = f"holds no picture that can be read, only {some(others)}" if others else "holds no picture"
-            raise SourceError(what, where=self.path, fix="put JPEG, PNG, WebP or BMP files there", case=10)
-        self._one_set(found)
-        return found
-
-    def _one_set(self, pictures: Mapping[str, Path]) -> None:
+    def _one_set(self, pictures: dict[str, Path]) -> dict[str, Path]:
         """A COCO folder, or one with train and validation beside each other, is not one set of pictures."""
         if any((self.path / "annotations").glob("captions_*.json")):
             fix = f"hfdk subset coco --annotations {self.path / 'annotations'} --images {self.path}"
             raise SourceError("is a COCO folder; its captions are in annotations/", where=self.path, fix=fix, case=9)
-        tops = {name.split("/")[0] for name in pictures if "/" in name}
-        held_out = tops & {"val", "valid", "validation", "test"}
-        if "train" in tops and held_out and not any((self.path / name).exists() for name in NAMES):
-            what = f"holds several sets: train, {', '.join(sorted(held_out))}"
-            raise SourceError(what, where=self.path, fix=f"name one of them: {self.path / 'train'}", case=9)
+        found = splits_of(pictures)
+        if self.split is None:
+            if found:
+                fix = f"say which: split={found[0]!r} (--split {found[0]}), or name {self.path / found[0]}"
+                raise SourceError(f"holds several sets: {', '.join(found)}", where=self.path, fix=fix, case=9)
+            return pictures
+        if self.split not in found:
+            hint = nearest(self.split, found) if found else "it is one set"
+            raise SourceError(f"has no split {self.split!r}; {hint}", where=self.path, fix="name one that is there", case=9)
+        chosen = {name: path for name, path in pictures.items() if self._in_split(name)}
+        self.findings.left_out["pictures of other splits"] += len(pictures) - len(chosen)
+        return chosen
 
-    def _captions(self, pictures: Mapping[str, Path]) -> tuple[Captions, str]:
+    def _in_split(self, name: str) -> bool:
+        return self.split is None or name.startswith(f"{self.split}/")
+
+    def _captions(self, files: Mapping[str, Path], pictures: Mapping[str, Path]) -> tuple[Captions, str]:
         """Picture -> captions, and in words where they come from."""
-        files = [file for kind in NAMES for file in sorted(self.path.rglob(kind))]
-        beside = self._beside(pictures)
-        kinds = sorted({file.name for file in files}, key=NAMES.index) + (["files beside the pictures"] if beside else [])
+        tables = [path for name, path in files.items() if path.name in NAMES and ("/" not in name or self._in_split(name))]
+        beside = self._beside(files, pictures)
+        kinds = sorted({file.name for file in tables}, key=NAMES.index) + ([BESIDE] if beside else [])
         if self.prompt is not None:
-            if not tidy(self.prompt):
-                raise SourceError("the prompt is blank", where="prompt", case=8)
+            self.read.clear()
+            if not tidy(self.prompt) or self.prompt.encode("utf-8", "replace").decode() != self.prompt:
+                what = "is not UTF-8" if tidy(self.prompt) else "is blank"
+                raise SourceError(f"the prompt {what}", where="prompt", fix="write what the pictures show", case=8)
             self._unused(kinds, "the prompt")
             return {name: [self.prompt] for name in pictures}, "the prompt, the same for all"
         self._unused(kinds[1:], kinds[0] if kinds else "")
+        if kinds and kinds[0] != BESIDE:
+            self.read.clear()  # files beside the pictures that are there too, and ignored as asked
         if not kinds:
-            raise self._no_captions()
-        if kinds[0] == "files beside the pictures":
+            raise self._no_captions(files)
+        if kinds[0] == BESIDE:
             if several := sum(len(texts) > 1 for texts in beside.values()):
                 self.findings.notes.append(f"{several} caption files hold several lines; each line is one caption")
-            return beside, "files beside the pictures"
-        return self._from_metadata([file for file in files if file.name == kinds[0]], pictures), kinds[0]
+            return beside, BESIDE
+        return self._from_metadata([file for file in tables if file.name == kinds[0]], files, pictures), kinds[0]
 
     def _unused(self, kinds: list[str], used: str) -> None:
         if not kinds:
@@ -136,68 +150,87 @@ class Folder:
             )
         self.findings.notes.append(f"captions that exist were ignored as asked: {', '.join(kinds)}")
 
-    def _no_captions(self) -> SourceError:
-        tables = [
-            path.name for path in self.path.iterdir() if path.is_file() and path.suffix.startswith((".json", ".csv", ".tsv"))
-        ]
-        hint = next(
-            (f"found {name}, {near}" for name in sorted(tables) if (near := nearest(name, NAMES)).startswith("did")), None
-        )
-        what = f"has pictures and no captions; {hint}" if hint else "has pictures and no captions"
-        fix = "rename it" if hint else f"give captions in one of: {ORDER}"
+    def _no_captions(self, files: Iterable[str]) -> SourceError:
+        """Says which file may have been meant for metadata."""
+        tables = [name for name in files if "/" not in name and "." in name and _table_like(name)]
+        near = [(name, hint) for name in tables if (hint := nearest(name, NAMES)).startswith("did")]
+        what, fix = "has pictures and no captions", f"give captions in one of: {ORDER}"
+        if near:
+            what, fix = f"{what}; found {near[0][0]}, {near[0][1]}", "rename it"
+        elif tables:
+            what = f"{what}; {', '.join(tables[:3])} is not a name that is known here"
         return SourceError(what, where=self.path, fix=fix, case=9)
 
-    def _beside(self, pictures: Mapping[str, Path]) -> dict[str, list[str]]:
+    def _beside(self, files: Mapping[str, Path], pictures: Mapping[str, Path]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        used: set[Path] = set()
-        for name, path in pictures.items():
-            texts: dict[Path, list[str]] = {}
-            for pattern in SIDECARS:
-                file = path.with_name(pattern.format(stem=path.stem, name=path.name))
-                if file.is_file():
-                    texts[file] = _text_lines(file)
+        used: set[str] = set()
+        for name in pictures:
+            stem = name.removesuffix(PurePosixPath(name).suffix)
+            there = [told for pattern in SIDECARS if (told := pattern.format(stem=stem, name=name)) in files]
+            texts = {told: _text_lines(files[told]) for told in there}
             if len({tuple(map(tidy, told)) for told in texts.values()}) > 1:
-                names = " and ".join(file.name for file in texts)
-                raise SourceError(f"{names} hold different captions", where=path, fix="keep one of them", case=9)
+                names = " and ".join(PurePosixPath(told).name for told in texts)
+                raise SourceError(f"{names} hold different captions", where=files[there[0]], fix="keep one of them", case=9)
             used |= texts.keys()
+            self.read |= {told: files[told] for told in texts}
             if texts:
                 found[name] = next(iter(texts.values()))
         if found:
-            stems = {
-                str(file.relative_to(self.path))
-                for kind in ("*.txt", "*.caption")
-                for file in self.path.rglob(kind)
-                if file not in used
-            }
-            for name in sorted(stems):
-                self.findings.fault("caption files without a picture", name)
+            for name in files:
+                if name.lower().endswith((".txt", ".caption")) and name not in used and self._in_split(name):
+                    self.findings.fault("caption files without a picture", name)
         return found
 
-    def _from_metadata(self, files: list[Path], pictures: Mapping[str, Path]) -> Captions:
+    def _from_metadata(self, tables: Sequence[Path], files: Mapping[str, Path], pictures: Mapping[str, Path]) -> Captions:
         captions: dict[str, list[str]] = {}
         near = {folded(name): name for name in pictures}
-        for file in files:
+        for table in tables:
+            inside = table.parent.relative_to(self.path)
+            self.read[(inside / table.name).as_posix()] = table
             seen: set[tuple[str, ...]] = set()
-            for line in lines(file):
-                where = f"{file}: line {line.number}"
-                columns = caption_columns(line.record, self.caption_column, where=where)
-                told = line.record[find("file name", line.record, FILE_COLUMNS, where=where)]
+            shapes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+            names: dict[str, str] = {}
+            for line in lines(table, self._dropped(table) if self.repair else None):
+                shape = tuple(line.record)
+                if shape not in shapes:
+                    shapes[shape] = self._shape(line, spoken=any(texts for _, texts in shapes.values()))
+                named, columns = shapes[shape]
+                told = line.record[named]
                 if not isinstance(told, str):
-                    raise SourceError(f"the file name is {told!r}", where=where, fix="name the picture's file", case=9)
-                inner = (file.parent.relative_to(self.path) / plain_name(told, where=where)).as_posix()
-                name = unicodedata.normalize("NFC", inner)
-                texts = captions_of(line.record, columns, where=where)
-                if name not in pictures:
+                    what = f"the file name is {repr(told)[:80]}"
+                    raise SourceError(what, where=line.where, fix="name the picture's file", case=9)
+                if told not in names:
+                    names[told] = unicodedata.normalize("NFC", (inside / plain_name(told, where=line.where)).as_posix())
+                name = names[told]
+                texts = captions_of(line.record, columns, where=line.where) if columns else [""]
+                if not self._in_split(name):
+                    self.findings.left_out["captions of other splits"] += 1
+                elif name not in pictures:
                     if folded(name) in near:
                         what = f"there is no {told!r}; did you mean {near[folded(name)]!r}?"
-                        raise SourceError(what, where=where, fix="write the name as the file has it", case=6)
-                    self.findings.fault("captions without a picture", f"{name} (line {line.number})")
+                        raise SourceError(what, where=line.where, fix="write the name as the file has it", case=6)
+                    kind = "captions of files that are not read as pictures" if name in files else "captions without a picture"
+                    self.findings.fault(kind, f"{name} ({line.place})")
                 elif (name, *texts) in seen:
-                    self.findings.fault("metadata rows that say the same again", f"line {line.number}")
+                    self.findings.fault("metadata rows that say the same again", line.place)
                 else:
                     seen.add((name, *texts))
                     captions.setdefault(name, []).extend(texts)
         return captions
+
+    def _shape(self, line: Line, *, spoken: bool) -> tuple[str, list[str]]:
+        """The column of the name, and those of the captions: none where other rows have some, and this one is silent."""
+        named = find("file name", line.record, FILE_COLUMNS, where=line.where)
+        here = self.caption_column in line.record if self.caption_column else known_captions(line.record)
+        return named, [] if spoken and not here else caption_columns(line.record, self.caption_column, where=line.where)
+
+    def _dropped(self, table: Path) -> Dropped:
+        return lambda told: self.findings.fault(DROPPED, f"{table.relative_to(self.path)}: {told}")
+
+
+def _table_like(name: str) -> bool:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix.startswith((".json", ".csv", ".tsv", ".parquet", ".xlsx"))
 
 
 def _text_lines(file: Path) -> list[str]:

@@ -36,9 +36,17 @@ def inside(folder: Path, name: str) -> Path:
             return inside(folder, near)  # the same name to any eye: composed here, decomposed there
         hint = f"; did you mean {near!r}?" if near else ""
         raise SourceError(f"there is no such file{hint}", where=path, fix="put it there, or mend the name", case=6 if near else 9)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not any(path.resolve().is_relative_to(home) for home in (folder.resolve(), *_blobs(folder))):
         raise SourceError("is a link that leads out of the folder", where=path, fix="copy the file into the folder", case=6)
     return path
+
+
+def _blobs(folder: Path) -> list[Path]:
+    """Where the files of a Hub snapshot lie: `datasets--user--name/snapshots/<commit>/` is made of links into `../../blobs/`."""
+    for home in folder.resolve().parents:
+        if home.name.startswith(("datasets--", "models--", "spaces--")) and (home / "snapshots").is_dir():
+            return [(home / "blobs").resolve()]
+    return []
 
 
 def near_name(folder: Path, name: str) -> str | None:
