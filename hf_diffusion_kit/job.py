@@ -14,6 +14,7 @@ from . import bases
 from .class_pictures import class_pictures
 from .data import Captioned, as_captioned, load_captioned
 from .data.captions import tidy
+from .data.check import check
 from .errors import ConfigError, KitError, ModelError, StorageError
 from .evaluation import Shot, draw
 from .families import Family, detect
@@ -69,6 +70,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, allow: Sequence[str], say
     if recipe.publish.repo:
         preflight(job)
     family = open_family(job)
+    examine(job, family, rows)
     if not resume:
         recipe.write(folder / SETTINGS)
     classes = class_rows(job, family)
@@ -147,7 +149,11 @@ def kept(recipe: Recipe, folder: Path, data: Any, class_data: Any) -> DataSettin
 
 def at_hand(given: Any, folder: Path) -> str:
     """Where pictures lie that were given by their folder, or in memory: these are saved first."""
-    return str(given if isinstance(given, str | Path) else as_captioned(given).save(folder))
+    if isinstance(given, str | Path):
+        return str(given)
+    rows = as_captioned(given)
+    rows.need_pixels()
+    return str(rows.save(folder))
 
 
 def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
@@ -164,8 +170,10 @@ def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
             "there are no pictures", where="data", fix="set data.path, or data.annotations and data.images", case=10
         )
     else:
-        told |= {name: getattr(settings, name) for name in ("prompt", "ignore_captions", "caption_column")}
-    return load_captioned(settings.path or "coco", subset=settings.subset, progress=progress, **told)
+        told |= {name: getattr(settings, name) for name in ("prompt", "ignore_captions", "caption_column", "repair")}
+    rows = load_captioned(settings.path or "coco", subset=settings.subset, progress=progress, **told)
+    rows.need_pixels()
+    return rows
 
 
 def preflight(job: Job) -> None:
@@ -179,6 +187,19 @@ def preflight(job: Job) -> None:
         found = ask(door, str(told.repo), private=told.private, card_metadata=metadata)
     there, seen = "there already" if found.exists else "new", "private" if found.private else "public"
     job.say(f"publish: {found.repo_id} as {found.user}, {there}, {seen}")
+
+
+def examine(job: Job, family: Family, rows: Captioned) -> None:
+    """What the doctor would say of these pictures at this size: told before the first step, and no reason to stop."""
+
+    def count(text: str) -> int:
+        told = family.count_tokens(text)
+        return told.seen + told.cut
+
+    size = min(training_size(family, job.recipe.training))
+    most = family.pipe.tokenizer.model_max_length
+    for line in check(rows, resolution=size, count_tokens=count, tokens=most, progress=job.progress).advice:
+        job.say(f"data: {line}")
 
 
 def open_family(job: Job) -> Family:

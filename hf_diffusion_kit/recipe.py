@@ -47,6 +47,8 @@ class DataSettings(Conditions):
     """One caption for all pictures of a folder that has none (DreamBooth's instance prompt)."""
     ignore_captions: bool = False
     """Allow `prompt` to be used although the folder has captions; without it that is an error."""
+    repair: bool = False
+    """Leave out a last line of metadata that is cut short, instead of refusing the folder."""
     class_path: str | None = None
     """DreamBooth: a folder of class pictures; None has the base make them."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+import pictured
 import tiny
 import toyset
 from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, Run, load_captioned
@@ -49,6 +50,15 @@ def test_the_ledger_says_what_the_model_was_given(run: Run) -> None:
         assert text in (f"a {colour}", f"b {colour}"), "a caption was given to a picture that is not its own"
     assert all(use.tokens > 2 and use.tokens_cut == 0 for use in uses)
     assert any("1 of 5 pictures were not reached" in note for note in run.record.notes)
+
+
+def test_rows_without_pixels_are_refused_before_anything_is_made(base: Path, tmp_path: Path) -> None:
+    notes = pictured.coco(tmp_path / "set") / "annotations"
+    data = load_captioned("coco", annotations=notes, pixels="none")
+    for given in (data, data.save(tmp_path / "saved")):
+        with pytest.raises(SourceError, match="addresses of its pictures, not their pixels") as caught:
+            LoraTrainer(str(base), out=tmp_path / "run", **SMALL).fit(given, say=lambda _: None, progress=False)
+        assert "\n" not in caught.value.line() and not (tmp_path / "run").exists()
 
 
 def test_the_record_explains_the_run(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image
 
 from hf_diffusion_kit.cli import main
-from hf_diffusion_kit.data import SOURCES, Captioned, as_captioned, load_captioned, saved
+from hf_diffusion_kit.data import SOURCES, Captioned, as_captioned, load_captioned, saved, shards
 from hf_diffusion_kit.data.features import FEATURES
 from hf_diffusion_kit.errors import SourceError, StorageError
+from hf_diffusion_kit.records import file_sha256
 from pictured import coco, encoded, fill, metadata, picture
 
 
@@ -24,28 +26,26 @@ def people(folder: Path, **options: Any) -> Captioned:
     return load_captioned("coco", annotations=folder / "my set/annotations", images=folder / "my set/val2014", **options)
 
 
-STOCK = """
-import io, json, sys
-from datasets import load_dataset, load_dataset_builder
-assert load_dataset_builder(sys.argv[1]).info.splits["train"].num_examples == 4
-rows = load_dataset(sys.argv[1], split="train")
-assert not [name for name in sys.modules if name.startswith("hf_diffusion_kit")]
-stream = list(load_dataset(sys.argv[1], split="train", streaming=True).take(2))
-told = [{**row, "image": [row["image"].mode, *row["image"].size]} for row in rows]
-print(json.dumps({"rows": told, "features": str(rows.features), "stream": len(stream), "part": len(load_dataset(sys.argv[1], split="train[:2]"))}))
-"""
+def stock(folder: Path, cwd: Path, *words: str) -> Any:
+    """What a process that never imported this package makes of a folder."""
+    script = Path(__file__).with_name("stock_open.py")
+    done = subprocess.run([sys.executable, str(script), str(folder), *words], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
 
 
 def test_stock_datasets_opens_it_in_a_process_that_never_imported_us(tmp_path: Path) -> None:
     data = people(tmp_path, category="dog", count=4)
     folder = data.save(tmp_path / "out/dogs, 1 é")
     picture(0).save(folder / "sheet.png")  # as the command does: files beside the Parquet confuse nobody
-    done = subprocess.run([sys.executable, "-c", STOCK, str(folder)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    assert told["stream"] == told["part"] == 2 and told["features"] == str(FEATURES)
+    told = stock(folder, tmp_path)
+    assert told["ours"] == [] and told["names"] == ["train"] and told["examples"] == 4 and told["features"] == str(FEATURES)
     expected = [{**row, "image": ["RGB", 48, 32]} for row in data.dataset]
     assert told["rows"] == expected and list(expected[0]) == list(FEATURES)
+    ids = [row["image_id"] for row in expected]
+    assert told["stream"] == expected[:2] and told["part"] == ids[1:3]
+    assert told["columns"] == {"image_id": ids, "captions": [row["captions"] for row in expected]}
+    assert told["filtered"] == expected[:1] and told["filtered_stream"] == ids[:1]
 
 
 def test_it_comes_back_equal(tmp_path: Path) -> None:
@@ -80,22 +80,73 @@ def test_no_path_of_this_machine_and_nothing_private_is_written(tmp_path: Path) 
         assert word not in content
 
 
-def test_a_row_that_was_changed_is_noticed(tmp_path: Path) -> None:
-    data = people(tmp_path, count=3)
-    file = data.save(tmp_path / "out") / "data/train-00000-of-00001.parquet"
+def rewritten(folder: Path, column: str, change: Any) -> None:
+    """A shard with one column changed, and a manifest that agrees with it."""
+    file = folder / "data/train-00000-of-00001.parquet"
     table = pq.read_table(file)
-    changed = [[text.upper() for text in texts] for texts in table.column("captions").to_pylist()]
-    pq.write_table(table.set_column(2, table.schema.field(2), [changed]), file)
-    with pytest.raises(SourceError, match="rows have been changed"):
-        load_captioned(tmp_path / "out")
-    images = table.column("image").to_pylist()
-    images[1]["bytes"] = encoded(picture(77))
-    pq.write_table(table.set_column(0, table.schema.field(0), [images]), file)
-    with pytest.raises(SourceError, match=r"jpg has been changed since it was saved"):
-        load_captioned(tmp_path / "out")
+    number = table.column_names.index(column)
+    pq.write_table(table.set_column(number, table.schema.field(number), [change(table.column(column).to_pylist())]), file)
+    listed = json.loads((folder / "manifest.json").read_text())
+    listed["shards"][0] |= {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    (folder / "manifest.json").write_text(json.dumps(listed))
+
+
+def shouted(captions: list[list[str]]) -> list[list[str]]:
+    return [[text.upper() for text in texts] for texts in captions]
+
+
+def other_picture(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [images[0], {**images[1], "bytes": encoded(picture(77))}, *images[2:]]
+
+
+CHANGES = {
+    "captions": (lambda folder: rewritten(folder, "captions", shouted), "rows have been changed"),
+    "picture": (
+        lambda folder: rewritten(folder, "image", other_picture),
+        r"00000-of-00001.parquet: COCO_val2014_\d+.jpg has been changed",
+    ),
+    "cut": (lambda folder: cut(shard(folder)), r"00000-of-00001.parquet: has \d+ bytes; \d+ were written"),
+    "bit": (lambda folder: flip(shard(folder)), "00000-of-00001.parquet: has been changed since it was saved"),
+    "gone": (lambda folder: shard(folder).unlink(), "00000-of-00001.parquet: is missing"),
+    "more": (lambda folder: shutil.copy(shard(folder), folder / "data/more.parquet"), "more.parquet: is in the folder and not"),
+    "facts": (lambda folder: tell(folder, captions="many"), "facts.json: is not as it was written"),
+    "old": (lambda folder: tell(folder, schema=None), "made by an older version.*make the subset again"),
+    "new": (lambda folder: tell(folder, schema=99), "made by a newer version"),
+    "field": (lambda folder: tell(folder, colour="red"), "an unknown field 'colour'"),
+    "less": (lambda folder: tell(folder, recipe=None), "no field 'recipe'"),
+    "foreign": (lambda folder: (folder / "facts.json").write_text("[]"), "not a subset that this package wrote"),
+    "manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: cannot be read"),
+}
+
+
+def shard(folder: Path) -> Path:
+    return folder / "data/train-00000-of-00001.parquet"
+
+
+def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(SourceError, match="make or fetch it again"):
-        load_captioned(tmp_path / "out")
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def tell(folder: Path, **changes: Any) -> None:
+    facts = json.loads((folder / "facts.json").read_text())
+    told = {name: value for name, value in {**facts, **changes}.items() if value is not None}
+    (folder / "facts.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_was_changed_is_noticed_and_named(name: str, tmp_path: Path) -> None:
+    folder = people(tmp_path, count=3).save(tmp_path / "out")
+    change, words = CHANGES[name]
+    change(folder)
+    with pytest.raises(SourceError, match=words) as caught:
+        load_captioned(folder)
+    assert caught.value.case == 11 and caught.value.fix
 
 
 def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +161,7 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved, "_readme", full)
+        patch.setattr(saved, "texts", full)
         with pytest.raises(StorageError, match="No space left") as caught:
             other.save(folder, overwrite=True)
         with pytest.raises(StorageError):
@@ -129,11 +180,11 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monk
 def test_large_sets_have_several_files_of_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{n:03d}.jpg" for n in range(230)]
     data = load_captioned(fill(tmp_path / "many", names), prompt="x")
-    monkeypatch.setattr(saved, "SHARD_BYTES", data.dataset.data.nbytes // 9)
+    monkeypatch.setattr(shards, "SHARD_BYTES", data.dataset.data.nbytes // 9)
     folder = data.save(tmp_path / "out")
     files = sorted((folder / "data").iterdir())
     assert len(files) == 16 and files[0].name == "train-00000-of-00016.parquet"  # more than eight: a multiple of eight
-    monkeypatch.setattr(saved, "SHARD_BYTES", 10**9)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 10**9)
     groups = pq.ParquetFile(data.save(tmp_path / "one") / "data/train-00000-of-00001.parquet").metadata
     assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [100, 100, 30]
     assert load_captioned(folder).fingerprint == load_captioned(tmp_path / "one").fingerprint == data.fingerprint
@@ -157,7 +208,7 @@ def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) 
     data = people(tmp_path / "coco")
     assert not data.notes
     (tmp_path / "coco/my set/val2014/COCO_val2014_000000000004.jpg").write_bytes(encoded(picture(0, (60, 40))))
-    options = {"annotations": tmp_path / "coco/my set/annotations", "images": tmp_path / "coco/my set"}
+    options: dict[str, Any] = {"annotations": tmp_path / "coco/my set/annotations", "images": tmp_path / "coco/my set"}
     assert load_captioned("coco", **options).notes == ("pictures of another size than their annotations state: 1",)
 
 

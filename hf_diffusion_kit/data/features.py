@@ -1,6 +1,7 @@
 """The columns of every captioned dataset that this package makes."""
 
 import datasets
+import pyarrow as pa
 
 FEATURES = datasets.Features(
     {
@@ -20,7 +21,9 @@ FEATURES = datasets.Features(
     }
 )
 """`text` is one tidy caption and works in every diffusers script (`--caption_column text`, the default); `captions` are all of
-them as they were written. `sha256` is that of the picture's bytes in this dataset."""
+them as they were written. `sha256` is that of the picture's bytes in this dataset; null where `image` is only an address."""
+SCHEMA: pa.Schema = FEATURES.arrow_schema
+"""The same for Arrow and Parquet; it carries the type Image."""
 
 CARD = """\
 configs:

@@ -2,23 +2,36 @@
 
 import hashlib
 import shlex
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from ..errors import SourceError
+from ..records import SubsetRecord
+from .addresses import secure
 from .base import Row, Source, some
-from .captioned import Captioned, dataset_of, fingerprint, table_of
+from .captioned import Captioned, dataset_of
 from .captions import choose, pick_key
-from .pictures import REMARKS, Stored, store
+from .features import SCHEMA
+from .pictures import store
+from .spool import BATCH_BYTES, BATCH_ROWS, spooled
 from .subset import Subset
+from .tally import Tally
 from .wanted import of_size
 
-BATCH = 64
 OnBad = Literal["error", "skip"]
+Pixels = Literal["embedded", "none"]
+Record = dict[str, Any]
+"""One row of the columns of features.py."""
+VERSIONS = ("hf-diffusion-kit", "datasets", "pyarrow", "Pillow")
+"""What decides which bytes come out."""
+ADDRESSES = (
+    "rows have the addresses of the pictures; stock `datasets` fetches one when it is looked at (pip install aiohttp requests)"
+)
 
 
 @dataclass(frozen=True)
@@ -27,9 +40,12 @@ class Choice:
     strict: bool = False
     on_bad_image: OnBad = "error"
     progress: bool = False
+    pixels: Pixels = "embedded"
+    """`none`: no picture is read; rows have the addresses."""
 
     def words(self) -> list[str]:
-        return [*self.subset.words(), *(["--on-bad-image", "skip"] if self.on_bad_image == "skip" else [])]
+        skip = ["--on-bad-image", "skip"] if self.on_bad_image == "skip" else []
+        return [*self.subset.words(), *(["--pixels", "none"] if self.pixels == "none" else []), *skip]
 
 
 def gather(source: Source, choice: Choice) -> Captioned:
@@ -49,103 +65,116 @@ def gather(source: Source, choice: Choice) -> Captioned:
         if count > len(rows):
             what = f"{count} pictures are asked for and {len(rows)} are there"
             raise SourceError(what, where=source.name, fix=f"ask for at most {len(rows)}", case=10)
-    taken = Taken()
-    table = table_of(_batches(source, rows, choice, taken))
+    tally = Tally()
+    spool = spooled(_batches(_records(source, rows, choice, tally)), SCHEMA)
+    dataset = dataset_of(spool, tally.mark.hexdigest())
     if count is not None:
-        findings.left_out["pictures beyond the count"] = len(rows) - table.num_rows - len(taken.bad)
-    for name in taken.bad:
-        findings.fault("pictures that cannot be read", name)
+        findings.left_out["pictures beyond the count"] = len(rows) - tally.seen
+    for name in tally.bad:
+        findings.fault("pictures without an address" if choice.pixels == "none" else "pictures that cannot be read", name)
+    if choice.pixels == "none":
+        findings.notes.append(ADDRESSES)
     words = source.words()
-    mark = fingerprint(table)
-    return Captioned(
-        dataset_of(table, mark),
+    record = SubsetRecord(
         source=source.name,
+        rows=tally.rows,
+        captions=tally.captions,
+        fingerprint=tally.mark.hexdigest(),
         recipe=shlex.join(["hfdk", "subset", *words, *choice.words(), "--out", "subset"]) if words else None,
-        licenses=dict(taken.licenses.most_common()),
+        choice=choice.subset.told(),
+        files=source.files(),
+        splits=sorted(tally.splits),
+        pixels=choice.pixels,
+        bytes=tally.bytes,
+        categories=dict(tally.categories.most_common()),
+        licenses=dict(tally.licenses.most_common()),
         left_out={reason: number for reason, number in findings.counts().items() if number},
-        notes=(*findings.sentences(), *taken.sentences()),
-        fingerprint=mark,
+        notes=(*findings.sentences(), *tally.sentences(dataset.data.table)),
+        versions={name.lower().replace("-", "_"): version(name) for name in VERSIONS},
     )
+    return Captioned(dataset, record)
 
 
-@dataclass
-class Taken:
-    """What is learnt while the pictures are decoded."""
-
-    names: dict[str, list[str]] = field(default_factory=dict)
-    """sha256 -> names of the pictures that are it."""
-    bad: dict[str, SourceError] = field(default_factory=dict)
-    """Name -> what is wrong with it. An error names the whole path, and so is shown but never kept."""
-    remarks: Counter[str] = field(default_factory=Counter)
-    licenses: Counter[str] = field(default_factory=Counter)
-
-    def add(self, row: Row, picture: Stored, sha256: str) -> None:
-        self.names.setdefault(sha256, []).append(row.file_name)
-        self.licenses[row.license or "not stated"] += 1
-        self.remarks.update(picture.remarks)
-        stated = {row.width, row.height} - {0}
-        self.remarks["other"] += bool(stated) and stated != {picture.width, picture.height}
-
-    def sentences(self) -> list[str]:
-        words = {**REMARKS, "other": "pictures of another size than their annotations state"}
-        same = [" = ".join(names) for names in self.names.values() if len(names) > 1]
-        counted = [f"{words[remark]}: {number}" for remark, number in self.remarks.items() if number]
-        return [*counted, *([f"pictures that are the same, byte for byte: {some(same)}"] if same else [])]
+def _batches(records: Iterator[Record]) -> Iterator[pa.RecordBatch]:
+    batch: list[Record] = []
+    held = 0
+    for record in records:
+        batch.append(record)
+        held += len(record["image"]["bytes"] or b"")
+        if len(batch) == BATCH_ROWS or held >= BATCH_BYTES:
+            yield pa.RecordBatch.from_pylist(batch, schema=SCHEMA)
+            batch, held = [], 0
+    if batch:
+        yield pa.RecordBatch.from_pylist(batch, schema=SCHEMA)
 
 
-def _batches(source: Source, rows: list[Row], choice: Choice, taken: Taken) -> Iterator[list[dict[str, Any]]]:
-    """Decodes the rows in order until enough are taken. All bad ones are named in one error, unless they are skipped."""
-    count = choice.subset.count
+def _records(source: Source, rows: list[Row], choice: Choice, tally: Tally) -> Iterator[Record]:
+    """The rows in order until enough are taken. All bad ones are named in one error, unless they are skipped."""
+    count, made = choice.subset.count, _addressed if choice.pixels == "none" else _decoded
     wanted = count or len(rows)
-    batch: list[dict[str, Any]] = []
     done = start = 0
     with tqdm(total=wanted, desc="pictures", unit="picture", disable=not choice.progress) as bar:
-        while done < wanted and start < len(rows) and not (choice.on_bad_image == "error" and taken.bad):
+        while done < wanted and start < len(rows) and not (choice.on_bad_image == "error" and tally.bad):
             part = rows[start : start + wanted - done]
             start += len(part)
-            for row, content in source.contents(part):
-                try:
-                    if isinstance(content, SourceError):
-                        raise content
-                    picture = store(content, row.path or row.file_name)
-                except SourceError as error:
-                    taken.bad[row.file_name] = error
-                    continue
-                if reason := of_size(picture.width, picture.height, choice.subset):
-                    source.findings.left_out[reason] += 1
-                    continue
-                batch.append(_record(row, picture, taken, choice.subset))
+            tally.seen = start
+            for record in made(source, part, choice, tally):
+                yield record
                 done += 1
                 bar.update()
-                if len(batch) == BATCH:
-                    yield batch
-                    batch = []
-    if taken.bad and (choice.on_bad_image == "error" or not done):
-        raise _refused(source, list(taken.bad.values()), min(wanted, len(rows)))
+    if tally.bad and (choice.on_bad_image == "error" or not done):
+        raise _refused(source, list(tally.bad.values()), min(wanted, len(rows)))
     if done < wanted and count is not None:
         what = f"{count} pictures are asked for and {done} can be read"
         raise SourceError(what, where=source.name, fix=f"ask for at most {done}", case=10)
-    if batch:
-        yield batch
 
 
-def _record(row: Row, picture: Stored, taken: Taken, subset: Subset) -> dict[str, Any]:
-    sha256 = hashlib.sha256(picture.content).hexdigest()
-    taken.add(row, picture, sha256)
+def _decoded(source: Source, rows: list[Row], choice: Choice, tally: Tally) -> Iterator[Record]:
+    """Every picture decoded in full, its file stripped of what is private."""
+    for row, content in source.contents(rows):
+        try:
+            if isinstance(content, SourceError):
+                raise content
+            picture = store(content, row.path or row.file_name)
+        except SourceError as error:
+            tally.bad[row.file_name] = error
+            continue
+        if reason := of_size(picture.width, picture.height, choice.subset):
+            source.findings.left_out[reason] += 1
+            continue
+        sha256 = hashlib.sha256(picture.content).hexdigest()
+        tally.add(row, sha256)
+        tally.remark(picture.remarks, (picture.width, picture.height), row)
+        tally.bytes += len(picture.content)
+        image = {"bytes": picture.content, "path": row.file_name}
+        yield _record(row, choice.subset, image=image, width=picture.width, height=picture.height, sha256=sha256)
+
+
+def _addressed(source: Source, rows: list[Row], choice: Choice, tally: Tally) -> Iterator[Record]:
+    """Nothing is read: the address stands for the picture, its size is what the annotations state, or unknown."""
+    for row in rows:
+        address = secure(row.coco_url)
+        if address is None:
+            what = f"has no address ({row.coco_url!r})" if row.coco_url else "has no address"
+            tally.bad[row.file_name] = SourceError(what, where=row.file_name, fix="embed the pixels", case=9)
+            continue
+        tally.add(row, address)
+        image = {"bytes": None, "path": address}
+        yield _record(row, choice.subset, image=image, width=row.width or None, height=row.height or None, sha256=None)
+
+
+def _record(row: Row, subset: Subset, **known: Any) -> Record:
     return {
-        "image": {"bytes": picture.content, "path": row.file_name},
         "text": choose(row.captions, subset.caption, seed=subset.seed, epoch=0, image_id=row.image_id),
         "captions": list(row.captions),
         "image_id": row.image_id,
         "file_name": row.file_name,
-        "width": picture.width,
-        "height": picture.height,
         "categories": list(row.categories),
         "license": row.license,
         "license_url": row.license_url,
         "flickr_url": row.flickr_url,
         "coco_url": row.coco_url,
-        "sha256": sha256,
+        **known,
     }
 
 

@@ -6,16 +6,20 @@ from typing import Any
 
 import datasets
 
-from ..errors import ConfigError, HubError, SourceError
+from ..errors import ConfigError, SourceError
 from . import saved
+from .base import Source
 from .captioned import Captioned
 from .coco import Coco
-from .folder import Folder
-from .gather import Choice, OnBad, gather
+from .gather import Choice, OnBad, Pixels, gather
+from .kinds import source_of
+from .remote import table_of_hub
 from .subset import Subset
 from .table import Table
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+ONLY = {"on_bad_image": ("error", "skip"), "pixels": ("embedded", "none")}
+"""Argument -> what it may be."""
 
 
 def load_captioned(
@@ -27,75 +31,85 @@ def load_captioned(
     prompt: str | None = None,
     ignore_captions: bool = False,
     caption_column: str | None = None,
+    image_column: str | None = None,
+    repair: bool = False,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
     strict: bool = False,
     on_bad_image: OnBad = "error",
+    pixels: Pixels = "embedded",
     progress: bool = False,
     subset: Subset | None = None,
     **choosing: Any,
 ) -> Captioned:
     """Captioned pictures, each decoded in full.
 
-    `source`: `"coco"` (with `annotations` and `images`, see `Coco`), a folder (your own pictures, a saved subset, Parquet), or the
-    id of a dataset on the Hub. `choosing`: the fields of `Subset` (category="dog", count=100, seed=0, license="commercial" ...), or
-    `subset` itself. `prompt`: one caption for all. `strict`: whatever would be left out through a fault is an error.
-    `on_bad_image`: a picture that is missing or broken is an error, or is skipped and counted.
+    `source`: `"coco"` (with `annotations` and `images`, see `Coco`), a folder (your own pictures, a saved subset, Parquet, COCO's
+    layout), a concepts_list.json, or the id of a dataset on the Hub (with `split`, `config`, `revision`; `streaming` stores nothing
+    but the chosen pictures). `choosing`: the fields of `Subset` (category="dog", count=100, seed=0, license="commercial" ...), or
+    `subset` itself. `prompt`: one caption for all. `caption_column`, `image_column`: of a table whose names do not tell. `repair`:
+    leave out a last line of metadata that is cut short. `strict`: whatever would be left out through a fault is an error.
+    `on_bad_image`: a picture that is missing or broken is an error, or is skipped and counted. `pixels="none"`: no picture is read;
+    rows have addresses, captions and licences, and stock `datasets` fetches a picture when it is looked at.
 
-    Raises SourceError for data that are not as they should be, ConfigError for arguments that do not go together.
+    The rows lie in a file below HF_HOME (about as large as the pictures) while this process lives; memory does not grow with them.
+    Raises SourceError for data that are not as they should be, ConfigError for arguments that do not go together, StorageError when
+    the disk is full.
     """
-    if on_bad_image not in ("error", "skip"):
-        raise ConfigError(f"is 'error' or 'skip', not {on_bad_image!r}", where="on_bad_image", case=1)
+    for name, value in (("on_bad_image", on_bad_image), ("pixels", pixels)):
+        if value not in ONLY[name]:
+            raise ConfigError(f"is {' or '.join(map(repr, ONLY[name]))}, not {value!r}", where=name, case=1)
     if subset is not None and choosing:
         raise ConfigError(f"is given beside {min(choosing)}", where="subset", fix="give one of the two", case=1)
     wanted = Subset.of(**choosing) if subset is None else subset
-    chosen = Choice(wanted, strict, on_bad_image, progress)
+    chosen = Choice(wanted, strict, on_bad_image, progress, pixels)
+    hub = {"config": config, "revision": revision, "streaming": streaming or None}
+    of_tables: dict[str, Any] = {"prompt": prompt, "ignore_captions": ignore_captions, "caption_column": caption_column}
+    of_tables |= {"image_column": image_column, "repair": repair}
     if source == "coco":
-        if annotations is None or images is None:
-            raise ConfigError("needs annotations and images", where="coco", fix="name the folder of each", case=1)
-        if prompt or ignore_captions or caption_column:
-            raise ConfigError(
-                "has captions of its own; prompt, ignore_captions and caption_column are for folders", where="coco", case=1
-            )
-        return gather(Coco(Path(annotations), Path(images), split), chosen)
+        _unused(hub, "is for datasets of the Hub")
+        _unused(of_tables, "is for folders and tables; COCO has pictures and captions of its own")
+        return gather(_coco(annotations, images, split, pixels), chosen)
     if annotations or images:
         raise ConfigError('annotations and images belong to source "coco"', where=source, case=1)
-    options: dict[str, Any] = {"prompt": prompt, "ignore_captions": ignore_captions, "caption_column": caption_column}
     path = Path(source).expanduser()
-    if path.is_dir():
-        if saved.is_saved(path) and wanted == Subset() and not any(options.values()):
+    if path.exists() or not HUB_ID.fullmatch(str(source)):
+        _unused(hub, "is for datasets of the Hub")
+        if saved.is_saved(path) and wanted == Subset() and pixels == "embedded" and not any((*of_tables.values(), split)):
             return Captioned.open(path)
-        if saved.is_saved(path):
-            return gather(Table(Captioned.open(path).dataset, path.resolve().name, **options), chosen)
-        if next(path.rglob("*.parquet"), None):
-            return gather(Table(datasets.Dataset(saved.parquet(path)), path.resolve().name, **options), chosen)
-        return gather(Folder(path, **options), chosen)
-    if path.exists():
-        raise SourceError("is a file", where=path, fix="name the folder that holds the pictures", case=9)
-    if not HUB_ID.fullmatch(str(source)):
-        raise SourceError("there is no such folder", where=path, case=9)
-    return gather(Table(from_hub(str(source), split or "train"), str(source), **options), chosen)
+        return gather(source_of(path, **of_tables, split=split), chosen)
+    _unused({"repair": repair}, "is for folders")
+    options = {name: value for name, value in of_tables.items() if name != "repair"}
+    where: dict[str, Any] = {"config": config, "split": split, "revision": revision, "streaming": streaming}
+    return gather(table_of_hub(str(source), **where, **options), chosen)
 
 
-def as_captioned(data: Captioned | datasets.Dataset | str | Path) -> Captioned:
-    """Whatever holds captioned pictures: a `Captioned`, a `datasets.Dataset`, a folder, a Hub id. Raises SourceError."""
+def as_captioned(data: Captioned | datasets.Dataset | datasets.IterableDataset | str | Path) -> Captioned:
+    """Whatever holds captioned pictures: a `Captioned`, a `datasets.Dataset`, a stream (all of it, so `take` some first), a folder,
+    a Hub id. Raises SourceError."""
     if isinstance(data, Captioned):
         return data
     if isinstance(data, (str, Path)):
         return load_captioned(data)
-    if isinstance(data, datasets.DatasetDict):
+    if isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
         if "train" not in data:
             raise SourceError(f"has no split train, only {', '.join(data)}", where="dataset", fix="give one split", case=9)
         data = data["train"]
-    if not isinstance(data, datasets.Dataset):
+    if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
         what = f"is a {type(data).__name__}, not a datasets.Dataset"
-        raise SourceError(
-            what, where="dataset", fix="for a stream, take rows first: Dataset.from_list(list(stream.take(100)))", case=9
-        )
+        raise SourceError(what, where="dataset", fix="give a Dataset, a folder or an id of the Hub", case=9)
     return gather(Table(data), Choice(Subset()))
 
 
-def from_hub(name: str, split: str) -> datasets.Dataset:
-    try:
-        return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, offline, no such split, loading scripts
-        what = f"is neither a folder here nor a dataset that the Hub gives: {type(error).__name__}: {error}"
-        raise HubError(what, where=name, fix="check the name; see that you are online", case=5) from error
+def _coco(annotations: str | Path | None, images: str | Path | None, split: str | None, pixels: Pixels) -> Source:
+    if annotations is None or (images is None and pixels == "embedded"):
+        raise ConfigError("needs annotations and images", where="coco", fix="name the folder of each", case=1)
+    return Coco(Path(annotations), None if images is None else Path(images), split)
+
+
+def _unused(options: dict[str, Any], why: str) -> None:
+    """An option that would not be used is an error."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise ConfigError(why, where=name, fix="leave it out", case=1)

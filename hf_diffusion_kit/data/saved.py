@@ -1,28 +1,37 @@
-"""A captioned dataset on disk: Parquet with the pictures inside, a README.md that stock `load_dataset` reads, facts.json.
+"""A captioned dataset on disk: Parquet with the pictures inside, a README.md that stock `load_dataset` reads, facts.json, manifest.json.
 
 Whole or absent: built beside its place under another name, synced, renamed.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.table import MemoryMappedTable
 
 from ..errors import SourceError, StorageError
-from .features import CARD, FEATURES
+from ..records import SCHEMA as SCHEMA_NUMBER
+from ..records import SubsetRecord
+from . import shards
+from .beside import FACTS, texts
+from .features import SCHEMA
+from .fingerprint import Fingerprint
+from .shards import AGAIN, Shard, sync
+from .spool import BATCH_ROWS, spooled
 
-FACTS = "facts.json"
-SHARD_BYTES = 400_000_000
-ROW_GROUP = 100
-"""Rows that a reader has to hold at once."""
+MANIFEST = "manifest.json"
+"""Which choice, and of every shard: rows, bytes, sha256."""
 
 
-def write(folder: Path, table: pa.Table, facts: Mapping[str, Any], *, overwrite: bool = False) -> Path:
+def write(folder: Path, table: pa.Table, record: SubsetRecord, *, overwrite: bool = False) -> Path:
     """Returns `folder`. One that holds the same already is left as it is; another subset is replaced only with `overwrite`.
 
     Raises StorageError when the folder holds something else, or cannot be written; then nothing has changed.
@@ -32,10 +41,10 @@ def write(folder: Path, table: pa.Table, facts: Mapping[str, Any], *, overwrite:
             "`load_dataset` takes * ? [ ] in a path for a pattern", where=folder, fix="name another folder", case=3
         )
     if occupied(folder):
-        if (folder / FACTS).is_file() and _same(folder, facts):
+        ours = (folder / FACTS).is_file()
+        if ours and _same(folder, record):
             return folder
-        if not (folder / FACTS).is_file() or not overwrite:
-            ours = (folder / FACTS).is_file()
+        if not ours or not overwrite:
             what = "holds another subset" if ours else "exists and is not an empty folder"
             raise StorageError(
                 what, where=folder, fix="say --overwrite, or name another folder" if ours else "name another folder", case=3
@@ -43,7 +52,7 @@ def write(folder: Path, table: pa.Table, facts: Mapping[str, Any], *, overwrite:
     half = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _fill(half, table, facts)
+        _fill(half, table, record)
         if folder.exists():
             old = folder.with_name(f".old-{folder.name}-{os.getpid()}")
             folder.replace(old)
@@ -51,7 +60,7 @@ def write(folder: Path, table: pa.Table, facts: Mapping[str, Any], *, overwrite:
             shutil.rmtree(old)
         else:
             half.replace(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror or error}", where=folder, fix="free space, or name another folder", case=3
@@ -61,23 +70,54 @@ def write(folder: Path, table: pa.Table, facts: Mapping[str, Any], *, overwrite:
     return folder
 
 
-def read(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """The table and the facts, as `write` was given them. Raises SourceError when a file is missing or damaged."""
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        table = parquet(folder)
-    except (ValueError, OSError) as error:
-        raise SourceError(f"cannot be read: {error}", where=folder, fix="make the subset again", case=11) from error
-    if not isinstance(facts, dict) or "fingerprint" not in facts or table.column_names != list(FEATURES):
-        raise SourceError("is not a subset that this package wrote", where=folder, fix="make the subset again", case=11)
-    return table, facts
+def read(folder: Path) -> tuple[Path, SubsetRecord]:
+    """A spool of the rows, and the record, as `write` was given them. Every file, picture and caption is compared with what was
+    saved: raises SourceError that names the file that is missing or damaged."""
+    record = facts(folder)
+    return spooled(_verified(folder, record, manifest(folder)), SCHEMA), record
 
 
-def parquet(folder: Path) -> pa.Table:
-    """All Parquet files below a folder, in the order of their names, as one table in memory."""
-    files = sorted(folder.rglob("*.parquet"))
+def facts(folder: Path) -> SubsetRecord:
+    """Raises SourceError when it is not as this version writes it."""
+    path = folder / FACTS
+    raw = _json(path)
+    known = {entry.name for entry in fields(SubsetRecord)}
+    if not isinstance(raw, dict) or "fingerprint" not in raw:
+        raise SourceError("is not a subset that this package wrote", where=folder, fix=AGAIN, case=11)
+    if "schema" not in raw:
+        raise SourceError("was made by an older version", where=folder, fix=AGAIN, case=11)
+    if not isinstance(raw["schema"], int) or raw["schema"] > SCHEMA_NUMBER:
+        raise SourceError("was made by a newer version", where=folder, fix="update hf-diffusion-kit", case=11)
+    if wrong := sorted(raw.keys() ^ known):
+        raise SourceError(f"has {'no' if wrong[0] in known else 'an unknown'} field {wrong[0]!r}", where=path, fix=AGAIN, case=11)
     try:
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        return msgspec.convert(raw, SubsetRecord)
+    except msgspec.ValidationError as error:
+        raise SourceError(f"is not as it was written: {error}", where=path, fix=AGAIN, case=11) from error
+
+
+def manifest(folder: Path) -> list[Shard]:
+    """The shards, in order. Raises SourceError when one is missing, or is not listed."""
+    path = folder / MANIFEST
+    raw = _json(path)
+    try:
+        told = msgspec.convert(raw["shards"], list[Shard])
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        raise SourceError(f"is not as it was written: {error}", where=path, fix=AGAIN, case=11) from error
+    there = {file.relative_to(folder).as_posix() for file in (folder / "data").glob("*.parquet")}
+    if other := sorted(there ^ {shard.file for shard in told}):
+        state = "is in the folder and not in the manifest" if other[0] in there else "is missing"
+        raise SourceError(state, where=folder / other[0], fix=AGAIN, case=11)
+    return told
+
+
+def parquet(folder: Path, files: Sequence[Path] | None = None) -> MemoryMappedTable:
+    """All Parquet files below a folder, or these of them, in the order of their names, as one table that `datasets` knows by its
+    file; the fingerprint of one in memory would be made of all its pictures."""
+    files = sorted(files or (file for file in folder.rglob("*.parquet") if file.name != "metadata.parquet"))
+    try:
+        schema = pq.read_schema(files[0])
+        return MemoryMappedTable.from_file(str(spooled(_foreign(files, schema), schema)))
     except pa.ArrowException as error:
         raise SourceError(f"its Parquet cannot be read: {error}", where=folder, fix="make or fetch it again", case=11) from error
 
@@ -90,75 +130,58 @@ def occupied(folder: Path) -> bool:
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
-def _same(folder: Path, facts: Mapping[str, Any]) -> bool:
+def _json(path: Path) -> Any:
     try:
-        return read(folder)[1] == facts
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise SourceError(f"cannot be read: {error}", where=path, fix=AGAIN, case=11) from error
+
+
+def _same(folder: Path, record: SubsetRecord) -> bool:
+    """Whatever versions made it."""
+    try:
+        if replace(facts(folder), versions={}) != replace(record, versions={}):
+            return False
+        for shard in manifest(folder):
+            shards.check(folder, shard)
     except SourceError:
         return False
+    return True
 
 
-def _fill(half: Path, table: pa.Table, facts: Mapping[str, Any]) -> None:
+def _fill(half: Path, table: pa.Table, record: SubsetRecord) -> None:
     shutil.rmtree(half, ignore_errors=True)
-    (half / "data").mkdir(parents=True)
-    shards = max(1, -(-table.nbytes // SHARD_BYTES))
-    shards = shards if shards <= 8 else -(-shards // 8) * 8  # nodes share shards evenly
-    rows = -(-table.num_rows // shards)
-    for shard in range(shards):
-        path = half / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
-        part = table.slice(shard * rows, rows)
-        with pq.ParquetWriter(path, table.schema, compression="none", use_dictionary=False, write_page_index=True) as writer:
-            for start in range(0, part.num_rows, ROW_GROUP):
-                writer.write_table(part.slice(start, ROW_GROUP))
-        _sync(path)
-    splits = f"  splits:\n  - {{name: train, num_examples: {table.num_rows}, num_bytes: {table.nbytes}}}\n"
-    texts = {
-        FACTS: json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-        "README.md": f"---\n{CARD}{splits}---\n\n{_readme(facts)}",
-    }
-    for name, text in texts.items():
-        (half / name).write_text(text, encoding="utf-8")
-        _sync(half / name)
-    _sync(half / "data")
-    _sync(half)
+    written = shards.write(table, half)
+    spec = hashlib.sha256(json.dumps(record.choice, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    listed = {"spec": spec, "fingerprint": record.fingerprint, "shards": [asdict(shard) for shard in written]}
+    for name, content in {**texts(record, table), MANIFEST: json.dumps(listed, indent=2).encode() + b"\n"}.items():
+        (half / name).parent.mkdir(parents=True, exist_ok=True)
+        (half / name).write_bytes(content)
+        sync(half / name)
+    sync(half)
 
 
-def _readme(facts: Mapping[str, Any]) -> str:
-    def listed(counts: Mapping[str, int]) -> str:
-        return "\n".join(f"- {_plain(name)}: {count}" for name, count in counts.items()) or "- none"
-
-    made = f"Made by\n\n    {_plain(facts['recipe'])}\n" if facts["recipe"] else "Made from a table in memory.\n"
-    notes = "\n".join(f"- {_plain(note)}" for note in facts["notes"]) or "- none"
-    return f"""# {facts["rows"]} captioned pictures
-
-{made}
-```python
-from datasets import load_dataset
-
-rows = load_dataset("this folder", split="train")  # image, text (one caption), captions (all of them), ...
-```
-
-Pictures by licence (each row names its own; annotations may have another):
-
-{listed(facts["licenses"])}
-
-Left out:
-
-{listed(facts["left_out"])}
-
-Notes:
-
-{notes}
-"""
+def _verified(folder: Path, record: SubsetRecord, listed: list[Shard]) -> Iterator[pa.RecordBatch]:
+    mark, rows = Fingerprint(), 0
+    for shard in listed:
+        for batch in shards.batches(folder, shard):
+            columns = [batch.column(name) for name in ("image", "sha256", "captions", "file_name")]
+            for image, sha256, captions, name in zip(*columns, strict=True):
+                content, told = image["bytes"], sha256.as_py()
+                if told is not None and (not content.is_valid or hashlib.sha256(content.as_buffer()).hexdigest() != told):
+                    where = folder / shard.file
+                    raise SourceError(f"{name} has been changed since it was saved", where=where, fix=AGAIN, case=11)
+                mark.add(told if told is not None else str(image["path"]), captions.as_py())
+            rows += batch.num_rows
+            yield batch
+    if rows != record.rows or mark.hexdigest() != record.fingerprint:
+        raise SourceError("rows have been changed since they were saved", where=folder, fix=AGAIN, case=11)
 
 
-def _plain(text: str) -> str:
-    """Text of others in Markdown: no HTML, no code fence, one line."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _foreign(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:  # a buffer would hold the whole file
+            if not file.schema_arrow.equals(schema):
+                raise SourceError(f"has other columns than {files[0].name}", where=path, fix="read them one by one", case=11)
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)

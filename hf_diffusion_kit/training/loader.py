@@ -37,7 +37,8 @@ class Loader:
     def __init__(
         self, data: Captioned, family: Family, settings: TrainSettings, size: tuple[int, int], *, role: str, text_cached: bool
     ):
-        """`role` is `instance` or `class`; `text_cached` is False where the text side is trained."""
+        """`role` is `instance` or `class`; `text_cached` is False where the text side is trained. Raises SourceError when `data` has no pixels."""
+        data.need_pixels()
         self.data, self.family, self.settings, self.size, self.role = data, family, settings, size, role
         self.text_cached = text_cached
         self.device = family.device
