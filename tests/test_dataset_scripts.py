@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_diffusion_kit import load_captioned
+from hf_diffusion_kit import Captioned, load_captioned
 from pictured import coco, fill, metadata
 
 SCRIPTS = Path(__file__).parent.parent / "dataset_scripts"
@@ -95,3 +95,30 @@ def test_load_dataset_does_not_take_the_folder_for_a_script() -> None:
     assert f"{SCRIPTS.name}.py" not in NAMES
     readme = (SCRIPTS / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in NAMES)
+
+
+@pytest.mark.parametrize("shards", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_four_nodes_cover_every_row_exactly_once(shards: int, tmp_path: Path) -> None:
+    """Shards that four nodes can share evenly, and shards that they cannot; then one node is started again."""
+    names = [f"{number:03d}.jpg" for number in range(26)]
+    texts = [f"picture {number} of a {'dog' if number % 3 else 'cat'}" for number in range(26)]
+    rows = load_captioned(metadata(fill(tmp_path / "raw", names), list(zip(names, texts, strict=True)))).dataset
+    for number in range(shards):
+        shard = rows.shard(shards, number, contiguous=True)
+        shard.to_parquet(str(tmp_path / f"shards/{number:05d}.parquet"))
+    words = [sys.executable, str(SCRIPTS / "at_scale.py"), str(tmp_path / "shards/*.parquet"), "--out", "out", "--match", "dog"]
+    nodes = []
+    for rank in range(4):
+        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "4", "HF_HOME": str(tmp_path / "home")}
+        nodes.append(
+            subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    for process in nodes:
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 0, err[-2000:]
+    parts = [Captioned.open(folder) for folder in sorted((tmp_path / "out").glob("part-*"))]
+    found = [name for part in parts for name in part.dataset["file_name"]]
+    expected = [name for name, text in zip(names, texts, strict=True) if "dog" in text]
+    assert len(parts) == 4 and all(len(part) for part in parts)
+    assert sorted(found) == expected  # none missing, none twice
+    assert sum(sum(part.left_out.values()) for part in parts) == 26 - len(expected)

@@ -23,7 +23,7 @@ ONLY = {"on_bad_image": ("error", "skip"), "pixels": ("embedded", "none")}
 
 
 def load_captioned(
-    source: str | Path,
+    source: str | Path | datasets.Dataset | datasets.IterableDataset,
     *,
     annotations: str | Path | None = None,
     images: str | Path | None = None,
@@ -46,8 +46,8 @@ def load_captioned(
     """Captioned pictures, each decoded in full.
 
     `source`: `"coco"` (with `annotations` and `images`, see `Coco`), a folder (your own pictures, a saved subset, Parquet, COCO's
-    layout), a concepts_list.json, or the id of a dataset on the Hub (with `split`, `config`, `revision`; `streaming` stores nothing
-    but the chosen pictures). `choosing`: the fields of `Subset` (category="dog", count=100, seed=0, license="commercial" ...), or
+    layout), a concepts_list.json, the id of a dataset on the Hub (with `split`, `config`, `revision`; `streaming` stores nothing
+    but the chosen pictures), or a table or stream of `datasets` itself. `choosing`: the fields of `Subset` (category="dog", count=100, seed=0, license="commercial" ...), or
     `subset` itself. `prompt`: one caption for all. `caption_column`, `image_column`: of a table whose names do not tell. `repair`:
     leave out a last line of metadata that is cut short. `strict`: whatever would be left out through a fault is an error.
     `on_bad_image`: a picture that is missing or broken is an error, or is skipped and counted. `pixels="none"`: no picture is read;
@@ -67,12 +67,15 @@ def load_captioned(
     hub = {"config": config, "revision": revision, "streaming": streaming or None}
     of_tables: dict[str, Any] = {"prompt": prompt, "ignore_captions": ignore_captions, "caption_column": caption_column}
     of_tables |= {"image_column": image_column, "repair": repair}
-    if source == "coco":
+    if isinstance(source, str) and source == "coco":
         _unused(hub, "is for datasets of the Hub")
         _unused(of_tables, "is for folders and tables; COCO has pictures and captions of its own")
         return gather(_coco(annotations, images, split, pixels), chosen)
     if annotations or images:
         raise ConfigError('annotations and images belong to source "coco"', where=source, case=1)
+    if isinstance(source, datasets.Dataset | datasets.IterableDataset):
+        _unused({**hub, "split": split, "repair": repair}, "is for folders and datasets of the Hub")
+        return gather(Table(source, **{name: value for name, value in of_tables.items() if name != "repair"}), chosen)
     path = Path(source).expanduser()
     if path.exists() or not HUB_ID.fullmatch(str(source)):
         _unused(hub, "is for datasets of the Hub")

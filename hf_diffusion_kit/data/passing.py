@@ -60,8 +60,10 @@ def said(error: BaseException) -> str:
 
 def _passing(stream: Rows, places: Sequence[int], read_one: ReadOne, where: str) -> Iterator[tuple[int, bytes | SourceError]]:
     wanted = set(places)
-    # `take` ends the stream by itself: pyarrow's threads may hang a process that ends while one is half read (datasets#7467).
-    passing = enumerate(records(stream.take(max(wanted, default=-1) + 1), where))
+    # `take` ends the stream by itself: pyarrow's threads may hang a process that ends while one is half read (datasets#7467). Of a
+    # stream that is shared among nodes it would count the rows of all of them, so that one is read to its end.
+    shared = getattr(stream, "_distributed", None) is not None
+    passing = enumerate(records(stream if shared else stream.take(max(wanted, default=-1) + 1), where))
     try:
         for place, record in passing:
             if place in wanted:
