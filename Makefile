@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow check format cards digits benchmarks clean
+.PHONY: demo test test-slow check compat format cards digits benchmarks clean
 
 demo: $(STAMP)
 	rm -rf demo-out
@@ -22,6 +22,19 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+# A saved subset, opened by stock `datasets` of each version that is promised, in environments that never saw this package.
+compat: $(STAMP)
+	rm -rf build/compat/set && mkdir -p build/compat
+	cd tests && ../$(BIN)/python -c "from pathlib import Path; from pictured import coco; coco(Path('../build/compat/coco'), 12)"
+	$(BIN)/hfdk subset coco --annotations build/compat/coco/annotations --images build/compat/coco --out build/compat/set
+	for version in 4.0.0 4.8.5 5.0.0 5.2.0; do \
+	  python=build/compat/$$version/bin/python; \
+	  test -x $$python || { $(PYTHON) -m venv build/compat/$$version && \
+	    $$python -m pip install --quiet --disable-pip-version-check datasets==$$version pillow; } || exit 1; \
+	  $$python tests/stock_open.py build/compat/set > build/compat/$$version.json || exit 1; \
+	  $$python -c "import json, sys; told = json.load(open(sys.argv[1])); print(told['datasets'], len(told['rows']), 'rows')" build/compat/$$version.json; \
+	done
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -38,7 +38,7 @@ class KitError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where is not None else self.message
-        text = text.rstrip(".") + "." + (f" Fix: {self.fix.rstrip('.')}." if self.fix else "")
+        text = sentence(text) + (f" Fix: {sentence(self.fix)}" if self.fix else "")
         return " ".join(text.split())
 
     def line(self) -> str:
@@ -86,6 +86,12 @@ class Stopped(KitError):
     def __init__(self, message: str, *, exit_code: int, fix: str | None = None):
         super().__init__(message, fix=fix)
         self.exit_code = exit_code
+
+
+def sentence(text: str) -> str:
+    """With one full stop at its end, or the question mark that is there."""
+    text = text.rstrip(". ")
+    return text if text.endswith("?") else f"{text}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -220,7 +220,7 @@ def test_links_and_names_that_nearly_fit(tmp_path: Path) -> None:
 
 
 def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
-    for options in ({}, {"annotations": "a"}, {"annotations": "a", "images": "b", "prompt": "x"}):
+    for options in ({}, {"images": tmp_path}, {"annotations": "a", "images": "b", "prompt": "x"}):
         with pytest.raises(ConfigError):
             load_captioned("coco", **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="belong to source"):

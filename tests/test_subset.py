@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hf_diffusion_kit.cards import front_matter
 from hf_diffusion_kit.cli import main
 from hf_diffusion_kit.data import SOURCES, Captioned, as_captioned, load_captioned, saved, shards
 from hf_diffusion_kit.data.features import FEATURES
@@ -46,6 +47,23 @@ def test_stock_datasets_opens_it_in_a_process_that_never_imported_us(tmp_path: P
     assert told["stream"] == expected[:2] and told["part"] == ids[1:3]
     assert told["columns"] == {"image_id": ids, "captions": [row["captions"] for row in expected]}
     assert told["filtered"] == expected[:1] and told["filtered_stream"] == ids[:1]
+
+
+STALE = """
+import sys
+from datasets import load_dataset
+print([load_dataset(folder, split="train")["text"][:] for folder in sys.argv[1:]])
+"""
+
+
+def test_stock_datasets_does_not_answer_with_the_rows_of_another_subset_of_that_name_and_size(tmp_path: Path) -> None:
+    fill(tmp_path / "mine", ["a.jpg"])
+    data = {word: load_captioned(tmp_path / "mine", prompt=word) for word in ("a cat", "a dog")}
+    folders = [str(data[word].save(tmp_path / word / "out")) for word in data]
+    one, two = (front_matter.read((Path(folder) / "README.md").read_text()) for folder in folders)
+    assert one["dataset_info"] == two["dataset_info"] and one["configs"] != two["configs"]
+    done = subprocess.run([sys.executable, "-c", STALE, *folders], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "[['a cat'], ['a dog']]\n", done.stderr[-2000:]
 
 
 def test_it_comes_back_equal(tmp_path: Path) -> None:

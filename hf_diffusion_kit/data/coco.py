@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SourceError, nearest
+from ..errors import ConfigError, SourceError, nearest
 from ..records import file_sha256
+from .addresses import SECURE
+from .archives import ARCHIVES
 from .base import Findings, Row
+from .downloads import Downloads
 from .index import Index, open_index, split_of
 from .pictures import read_rows
 from .query import query
@@ -27,11 +30,13 @@ class Coco:
     captions and pictures without captions are counted in `findings`.
     """
 
-    annotations: Path
+    annotations: Path | None
+    """None has `downloads` fetch the official ones of `split`."""
     images: Path | None
-    """None where only addresses are wanted."""
+    """None where `downloads` fetches the chosen ones, or only addresses are wanted."""
     split: str | None = None
     """`val2014`, `train2017` ...; None takes every split whose pictures are there."""
+    downloads: Downloads | None = None
     findings: Findings = field(default_factory=Findings)
     name = "coco"
 
@@ -41,7 +46,12 @@ class Coco:
         found: list[tuple[Index, Path | None, np.ndarray]] = []
         for file, folder in (splits := self.splits):
             index = open_index(file, instances_of(file, subset))
-            if len(splits) > 1 and folder and folder == self.images and not any((folder / name).is_file() for name in _names(index)):
+            if (
+                len(splits) > 1
+                and folder
+                and folder == self.images
+                and not any((folder / name).is_file() for name in _names(index))
+            ):
                 self.findings.notes.append(f"{file.name} was not used: none of its {len(index)} pictures is in the folder")
                 continue
             self.findings.add(index.findings())
@@ -54,6 +64,8 @@ class Coco:
         yield from (trimmed(row, subset) for row in rows)  # what is trimmed away was counted by the query
 
     def contents(self, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
+        if self.images is None and self.downloads is not None:
+            return self.downloads.contents(rows)
         return read_rows(rows)
 
     def files(self) -> dict[str, str]:
@@ -63,17 +75,30 @@ class Coco:
     def words(self) -> list[str]:
         split = ["--split", self.split] if self.split else []
         images = ["--images", self.images.resolve().name] if self.images else []
-        return ["coco", "--annotations", self.annotations.resolve().name, *images, *split]
+        if self.downloads is not None and not self.images and self.downloads.endpoint.startswith("https://"):
+            images = ["--images", self.downloads.endpoint] if self.downloads.endpoint != SECURE else []
+        notes = ["--annotations", self.annotations.resolve().name] if self.annotations else []
+        return ["coco", *notes, *images, *split]
+
+    @cached_property
+    def notes(self) -> Path:
+        """The annotations, fetched if need be. Raises ConfigError when it is not said which."""
+        if self.annotations is not None:
+            return self.annotations
+        if self.downloads is None or self.split is None:
+            fix = f"say which split, e.g. split='val2017' (known: {', '.join(ARCHIVES)}), or name the folder of the annotations"
+            raise ConfigError("which annotations?", where="coco", fix=fix, case=1)
+        return self.downloads.annotations(self.split)
 
     @cached_property
     def splits(self) -> list[tuple[Path, Path | None]]:
         """(captions file, folder of its pictures) of every split that is wanted and there."""
-        files = {split_of(file): file for file in caption_files(self.annotations)}
+        files = {split_of(file): file for file in caption_files(self.notes)}
         inside = self.images.resolve().name if self.images else ""
         wanted = self.split or (inside if inside in files else None)
         if wanted is not None:
             if wanted not in files:
-                raise SourceError(f"has no captions of {wanted!r}; {nearest(wanted, files)}", where=self.annotations, case=7)
+                raise SourceError(f"has no captions of {wanted!r}; {nearest(wanted, files)}", where=self.notes, case=7)
             files = {wanted: files[wanted]}
         if self.images is None:
             return [(file, None) for file in files.values()]
@@ -93,7 +118,7 @@ class Coco:
             for image_id in index.column("image_id", places):
                 if (other := places_of.setdefault(image_id, place)) is not place:
                     what = f"image {image_id} is in both {other} and {place}"
-                    raise SourceError(what, where=self.annotations, fix="name one split", case=7)
+                    raise SourceError(what, where=self.notes, fix="name one split", case=7)
 
 
 def caption_files(annotations: Path) -> list[Path]:

@@ -8,9 +8,11 @@ import datasets
 
 from ..errors import ConfigError, SourceError
 from . import saved
-from .base import Source
+from .addresses import SECURE
+from .base import Findings, Source
 from .captioned import Captioned
 from .coco import Coco
+from .downloads import Downloads
 from .gather import Choice, OnBad, Pixels, gather
 from .kinds import source_of
 from .remote import table_of_hub
@@ -18,6 +20,7 @@ from .subset import Subset
 from .table import Table
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+ADDRESS = re.compile("https?://")
 ONLY = {"on_bad_image": ("error", "skip"), "pixels": ("embedded", "none")}
 """Argument -> what it may be."""
 
@@ -45,13 +48,15 @@ def load_captioned(
 ) -> Captioned:
     """Captioned pictures, each decoded in full.
 
-    `source`: `"coco"` (with `annotations` and `images`, see `Coco`), a folder (your own pictures, a saved subset, Parquet, COCO's
-    layout), a concepts_list.json, the id of a dataset on the Hub (with `split`, `config`, `revision`; `streaming` stores nothing
-    but the chosen pictures), or a table or stream of `datasets` itself. `choosing`: the fields of `Subset` (category="dog", count=100, seed=0, license="commercial" ...), or
-    `subset` itself. `prompt`: one caption for all. `caption_column`, `image_column`: of a table whose names do not tell. `repair`:
-    leave out a last line of metadata that is cut short. `strict`: whatever would be left out through a fault is an error.
-    `on_bad_image`: a picture that is missing or broken is an error, or is skipped and counted. `pixels="none"`: no picture is read;
-    rows have addresses, captions and licences, and stock `datasets` fetches a picture when it is looked at.
+    `source`: `"coco"` (with `annotations` and `images`, see `Coco`; what is not given is fetched: the official annotations of
+    `split`, and of the pictures the chosen ones; `images` may be the https address of a mirror), a folder (your own pictures, a saved
+    subset, Parquet, COCO's layout), a concepts_list.json, the id of a dataset on the Hub (with `split`, `config`, `revision`;
+    `streaming` stores nothing but the chosen pictures), or a table or stream of `datasets` itself. `choosing`: the fields of `Subset`
+    (category="dog", count=100, seed=0, license="commercial" ...), or `subset` itself. `prompt`: one caption for all.
+    `caption_column`, `image_column`: of a table whose names do not tell. `repair`: leave out a last line of metadata that is cut
+    short. `strict`: whatever would be left out through a fault is an error. `on_bad_image`: a picture that is missing or broken is an
+    error, or is skipped and counted. `pixels="none"`: no picture is read; rows have addresses, captions and licences, and stock
+    `datasets` fetches a picture when it is looked at.
 
     The rows lie in a file below HF_HOME (about as large as the pictures) while this process lives; memory does not grow with them.
     Raises SourceError for data that are not as they should be, ConfigError for arguments that do not go together, StorageError when
@@ -70,7 +75,7 @@ def load_captioned(
     if isinstance(source, str) and source == "coco":
         _unused(hub, "is for datasets of the Hub")
         _unused(of_tables, "is for folders and tables; COCO has pictures and captions of its own")
-        return gather(_coco(annotations, images, split, pixels), chosen)
+        return gather(_coco(annotations, images, split, progress), chosen)
     if annotations or images:
         raise ConfigError('annotations and images belong to source "coco"', where=source, case=1)
     if isinstance(source, datasets.Dataset | datasets.IterableDataset):
@@ -105,10 +110,13 @@ def as_captioned(data: Captioned | datasets.Dataset | datasets.IterableDataset |
     return gather(Table(data), Choice(Subset()))
 
 
-def _coco(annotations: str | Path | None, images: str | Path | None, split: str | None, pixels: Pixels) -> Source:
-    if annotations is None or (images is None and pixels == "embedded"):
-        raise ConfigError("needs annotations and images", where="coco", fix="name the folder of each", case=1)
-    return Coco(Path(annotations), None if images is None else Path(images), split)
+def _coco(annotations: str | Path | None, images: str | Path | None, split: str | None, progress: bool) -> Source:
+    """COCO on disk, or what is not said of it from the web: `images` may be a folder, `https`, or the address of a mirror."""
+    findings = Findings()
+    address = str(images) if images is not None and ADDRESS.match(str(images)) else SECURE
+    downloads = Downloads(address, progress=progress, findings=findings)
+    here = None if images is None or images == "https" or ADDRESS.match(str(images)) else Path(images)
+    return Coco(Path(annotations) if annotations else None, here, split, downloads, findings)
 
 
 def _unused(options: dict[str, Any], why: str) -> None:
