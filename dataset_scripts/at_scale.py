@@ -1,27 +1,31 @@
 """A subset of more pictures than one machine reads: many nodes, each with its own shards, each row exactly once.
 
-    # once, for pictures that are still addresses: img2dataset writes Parquet with the pictures' bytes
-    img2dataset --url_list urls.parquet --input_format parquet --url_col url --caption_col caption --output_format parquet --output_folder raw
+Why: a billion pictures are Parquet shards somewhere, and no list of them fits in memory. `datasets` streams them and gives each node
+its share (whole shards when their number is a multiple of the nodes; else every node reads all and keeps its rows). A node's part is
+written whole or not at all: a job that was cut off is started again as it was, and parts that are there are not made again. A part
+takes memory for its captions, not for its pictures.
+
+    # once, while the pictures are still addresses: img2dataset writes Parquet that has them inside
+    img2dataset --url_list urls.parquet --input_format parquet --url_col url --caption_col caption --output_format parquet \\
+        --output_folder raw
 
     # on every node; torchrun, accelerate and SLURM say which one it is
     srun --ntasks 64 python dataset_scripts/at_scale.py "raw/*.parquet" --out subset --match "dog|puppy" --min-words 4
 
     # anywhere, without this package
     datasets.load_dataset("parquet", data_files="subset/part-*/data/*.parquet", split="train", streaming=True)
-
-`datasets` gives each node its share of the shards (when their number is a multiple of the nodes; else every node reads all of them
-and keeps its rows). A node's part is written whole or not at all, so a job that was cut off is started again as it was: parts that
-are there are not made again. A part takes memory for its captions, not for its pictures.
 """
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import datasets
 from datasets.distributed import split_dataset_by_node
 
 from hf_diffusion_kit import Captioned, load_captioned
+from hf_diffusion_kit.errors import KitError
 
 
 def node() -> tuple[int, int]:
@@ -54,4 +58,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KitError as error:  # one line that says what is wrong and what to do
+        print(error.line(), file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -91,7 +91,7 @@ def test_a_script_is_short_explains_itself_and_uses_what_everybody_can(name: str
 
 
 def test_load_dataset_does_not_take_the_folder_for_a_script() -> None:
-    assert NAMES == ["coco_captions.py", "coco_subject.py", "own_folder.py"]
+    assert NAMES == ["at_scale.py", "coco_captions.py", "coco_subject.py", "own_folder.py"]
     assert f"{SCRIPTS.name}.py" not in NAMES
     readme = (SCRIPTS / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in NAMES)
