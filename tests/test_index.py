@@ -194,7 +194,7 @@ def test_a_damaged_index_is_made_anew(damage: str, tmp_path: Path, monkeypatch: 
     first = open_index(*files)
     rows = first.columns(np.arange(6)).to_pylist()
     monkeypatch.setattr(index_module, "_WHOLE", {})  # as a new process
-    target = first.folder / "pictures.arrow"
+    target = first.folder / "captions.bin"
     content = target.read_bytes()
     if damage == "cut":
         target.write_bytes(content[: len(content) // 2])

@@ -82,7 +82,7 @@ def _made(home: Path, half: Path, captions: Path, instances: Path | None) -> Pat
 def code_mark() -> str:
     """Changes with the code that makes an index, so that no older one is read."""
     here = Path(__file__).parent
-    return "".join(file_mark(here / name) for name in ("annotations.py", "index_build.py", "index_columns.py"))
+    return "".join(file_mark(here / name) for name in ("annotations.py", "index_build.py", "index_columns.py", "arrow.py"))
 
 
 _WHOLE: dict[str, tuple[int, int]] = {}

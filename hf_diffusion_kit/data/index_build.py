@@ -4,7 +4,6 @@ Memory: some numbers a picture, caption and object; texts go to disk as they are
 """
 
 import json
-import mmap
 import re
 import unicodedata
 from collections import Counter
@@ -18,34 +17,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import SourceError
-from .annotations import CAPTIONS, INSTANCES, Caption, Image, Object, stream
+from .annotations import CAPTIONS, INSTANCES, Image, Object, stream
+from .arrow import TextWriter, ends_of, numbers_of, numpy_of, texts_of
 from .base import Findings
-from .index_columns import ARRAYS, BATCH, MANIFEST, PICTURES, SCHEMA, file_mark, numbers_of
+from .index_columns import ARRAYS, MANIFEST, file_mark
 from .licenses import COCO
 from .paths import plain_name
 
-SAID = r"[^\s\x00-\x1f\x7f-\x9f\x{feff}\x{200b}\x{2060}]"
+SAID = re.compile("[^\\s\x00-\x1f\x7f-\x9f\ufeff\u200b\u2060]")
 """What makes a caption more than blank: any sign that `captions.tidy` would keep."""
-SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
-"""File names that need no second look."""
 Watch = Callable[[memoryview], None]
 
 
 def split_of(file: Path) -> str:
     """captions_val2014.json -> val2014."""
     return file.stem.removeprefix("captions_")
-
-
-def texts_of(values: list[str]) -> pa.LargeStringArray:
-    """As `pa.array` gives, without its import of pandas (0.3 s). Half of a surrogate pair becomes a question mark."""
-    joined = "".join(values)
-    if joined.isascii():
-        content, lengths = joined.encode(), np.fromiter(map(len, values), np.int64, len(values))
-    else:
-        encoded = [value.encode("utf-8", "replace") for value in values]
-        content, lengths = b"".join(encoded), np.fromiter(map(len, encoded), np.int64, len(values))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return pa.LargeStringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(content))
 
 
 @dataclass
@@ -78,13 +64,6 @@ def column_of(ids: np.ndarray) -> pa.Array:
     return texts_of(ids.tolist()) if ids.dtype.kind == "U" else numbers_of(ids)
 
 
-def numpy_of(numbers: pa.Array) -> np.ndarray:
-    """A copy with -1 where null stands; `to_numpy` would import pandas."""
-    kind = np.dtype(numbers.type.to_pandas_dtype())
-    values = np.frombuffer(numbers.buffers()[1], kind, len(numbers), numbers.offset * kind.itemsize)
-    return values if not numbers.null_count else np.where(numpy_of(numbers.is_valid().cast(pa.uint8())) == 1, values, -1)
-
-
 def places_in(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Place of each id of `wanted` in `ids`, -1 where it is not there."""
     ids, wanted = alike(ids, wanted)
@@ -104,20 +83,22 @@ def build(folder: Path, captions: Path, instances: Path | None, watch: tuple[Wat
     things = _Things()
     if instances is not None:
         things.read(instances, watch[1])
-    _write(folder, captions, pictures, spoken, things, findings)
+    licenses = pictures.licenses(findings)
+    _write(folder, pictures, spoken, things, [number for number, *_ in licenses], findings)
     return {
         "split": split_of(captions),
         "pictures": len(spoken.kept),
         "objects": instances is not None,
         "categories": [[name, above] for name, above in things.named()],
-        "licenses": pictures.licenses(findings),
+        "licenses": licenses,
         "faults": findings.faults,
         "notes": findings.notes,
     }
 
 
 def finish(folder: Path, facts: dict[str, Any]) -> None:
-    files = {name: file_mark(folder / name) for name in (PICTURES, *(f"{name}.npy" for name in ARRAYS))}
+    """The manifest, last: without it an index is none."""
+    files = {path.name: file_mark(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, ensure_ascii=False), encoding="utf-8")
 
 
@@ -125,55 +106,78 @@ def finish(folder: Path, facts: dict[str, Any]) -> None:
 class _Pictures:
     """What the captions' file says of its pictures, in its own order."""
 
+    file: Path
+    folder: Path
     ids: Numbers = field(default_factory=Numbers)
-    columns: dict[str, list[pa.Array]] = field(default_factory=dict)
+    sizes: list[np.ndarray] = field(default_factory=list)
+    """int32, (width, height) x pictures."""
+    stated: list[pa.Array] = field(default_factory=list)
+    """Licence numbers, "" where there is none."""
     told: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Licence number -> name and address."""
 
-    def add(self, part: list[Image], file: Path) -> None:
+    def __post_init__(self) -> None:
+        self.texts = {name: TextWriter(self.folder, name) for name in ("file_name", "flickr_url", "coco_url")}
+        self.dead = f"http://images.cocodataset.org/{split_of(self.file)}/"
+
+    def add(self, part: list[Image]) -> None:
         self.ids.add([image.id for image in part])
         names = [image.file_name for image in part]
-        if not all(map(SAFE.fullmatch, names)):
+        if not _harmless("\n".join(names), len(names)):
             pairs = zip(names, part, strict=True)
-            names = [unicodedata.normalize("NFC", plain_name(name, where=f"{file}: image {image.id}")) for name, image in pairs]
-        licenses = ["" if image.license is None else str(image.license) for image in part]
-        self._put("file_name", texts_of(names))
-        self._put("width", numbers_of(np.array([image.width for image in part], dtype=np.int32)))
-        self._put("height", numbers_of(np.array([image.height for image in part], dtype=np.int32)))
-        self._put("license", texts_of(licenses))
-        self._put("flickr_url", texts_of([image.flickr_url or "" for image in part]))
-        split = split_of(file)
+            names = [
+                unicodedata.normalize("NFC", plain_name(name, where=f"{self.file}: image {image.id}")) for name, image in pairs
+            ]
+        self.texts["file_name"].add(names)
+        width = np.fromiter([image.width for image in part], np.int32, len(part))
+        self.sizes.append(np.stack([width, np.fromiter([image.height for image in part], np.int32, len(part))]))
+        self.stated.append(texts_of(["" if image.license is None else str(image.license) for image in part]))
+        self.texts["flickr_url"].add([image.flickr_url or "" for image in part])
         urls = [image.coco_url or "" for image in part]
         if any("//mscoco.org/" in url for url in urls):  # the addresses of 2014 that died
-            alive = f"http://images.cocodataset.org/{split}/"
-            urls = [f"{alive}{name}" if "//mscoco.org/" in url else url for url, name in zip(urls, names, strict=True)]
-        self._put("coco_url", texts_of(urls))
+            urls = [f"{self.dead}{name}" if "//mscoco.org/" in url else url for url, name in zip(urls, names, strict=True)]
+        self.texts["coco_url"].add(urls)
 
-    def _put(self, name: str, values: pa.Array) -> None:
-        self.columns.setdefault(name, []).append(values)
-
-    def column(self, name: str) -> pa.Array:
-        self.columns[name] = [pa.concat_arrays(self.columns[name])]
-        return self.columns[name][0]
+    def close(self) -> None:
+        self.names = {name: texts.close() for name, texts in self.texts.items()}["file_name"]
+        self.stated = [pa.concat_arrays(self.stated)]
 
     def licenses(self, findings: Findings) -> list[list[str]]:
         """Number, name, address of every licence that a picture states, in the order of their numbers."""
-        stated = sorted(set(pc.unique(self.column("license")).to_pylist()) - {""}, key=lambda n: (len(n), n))
+        stated = sorted(set(pc.unique(self.stated[0]).to_pylist()) - {""}, key=lambda n: (len(n), n))
         known = self.told
         if stated and not known and all(number in COCO for number in stated):
             known = COCO
-            note = "the file names no licences: its numbers are read as COCO's own"
-            if note not in findings.notes:
-                findings.notes.append(note)
+            findings.notes.append("the file names no licences: its numbers are read as COCO's own")
         return [[number, *known.get(number, (f"licence {number}", ""))] for number in stated]
+
+
+def _harmless(joined: str, count: int) -> bool:
+    """Whether names, a line each, need no second look: no folder, drive, home or line break in them, and nothing beyond ASCII."""
+    return (
+        joined.isascii()
+        and joined.count("\n") == max(count - 1, 0)
+        and not any(sign in joined for sign in "/\\:~\0")
+        and (".." not in joined and "\n\n" not in f"\n{joined}\n")
+    )
+
+
+def _blank(texts: list[str], column: pa.LargeStringArray) -> np.ndarray:
+    """Which say nothing: looked at one by one only where the first byte is no ordinary sign."""
+    _, ends, content = column.buffers()
+    starts = np.frombuffer(ends, dtype=np.int64)[:-1]
+    first = np.frombuffer(content.to_pybytes() + b" ", dtype=np.uint8)[starts]
+    marks = (first <= 32) | (first >= 127)
+    blank = np.zeros(len(texts), dtype=bool)
+    for place in np.flatnonzero(marks | (np.diff(np.frombuffer(ends, dtype=np.int64)) == 0)):
+        blank[place] = SAID.search(texts[place]) is None
+    return blank
 
 
 @dataclass
 class _Spoken:
     """The captions, by picture."""
 
-    texts: pa.Array
-    """On disk, in the order of the file."""
     order: np.ndarray
     """Captions that are kept, sorted by picture and number."""
     starts: np.ndarray
@@ -183,40 +187,22 @@ class _Spoken:
 
 
 def _captions(folder: Path, file: Path, findings: Findings, watch: Watch) -> tuple[_Pictures, _Spoken]:
-    pictures, numbers, owners = _Pictures(), Numbers(), Numbers()
-    lengths: list[np.ndarray] = []
-    blank: list[np.ndarray] = []
-    pictures.add([], file)
-    raw = folder / "texts.bin"
-    with raw.open("wb") as out:
-        for name, part in stream(file, CAPTIONS, watch=watch):
-            if name == "images":
-                pictures.add(part, file)
-            elif name == "licenses":
-                pictures.told |= {str(entry.id): (entry.name or "", entry.url or "") for entry in part}
-            else:
-                _spill(part, out, lengths, blank)
-                numbers.add([note.id for note in part])
-                owners.add([note.image_id for note in part])
-        out.write(b"\0")  # an empty file cannot be mapped
-    return pictures, _sorted(
-        file, pictures, numbers.joined(), owners.joined(), _mapped(raw, lengths), np.concatenate(blank), findings
-    )
-
-
-def _spill(part: list[Caption], out: Any, lengths: list[np.ndarray], blank: list[np.ndarray]) -> None:
-    texts = texts_of([note.caption or "" for note in part])
-    _, offsets, content = texts.buffers()
-    out.write(content)
-    lengths.append(np.diff(np.frombuffer(offsets, dtype=np.int64)))
-    blank.append(numpy_of(pc.match_substring_regex(texts, SAID).cast(pa.uint8())) == 0)
-
-
-def _mapped(raw: Path, lengths: list[np.ndarray]) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    with raw.open("rb") as file:
-        content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), content)
+    pictures, numbers, owners = _Pictures(file, folder), Numbers(), Numbers()
+    texts, blank = TextWriter(folder, "captions"), [np.zeros(0, dtype=bool)]
+    pictures.add([])
+    for name, part in stream(file, CAPTIONS, watch=watch):
+        if name == "images":
+            pictures.add(part)
+        elif name == "licenses":
+            pictures.told |= {str(entry.id): (entry.name or "", entry.url or "") for entry in part}
+        else:
+            told = [note.caption or "" for note in part]
+            blank.append(_blank(told, texts.add(told)))
+            numbers.add([note.id for note in part])
+            owners.add([note.image_id for note in part])
+    texts.close()
+    pictures.close()
+    return pictures, _sorted(file, pictures, numbers.joined(), owners.joined(), np.concatenate(blank), findings)
 
 
 def _sorted(
@@ -224,7 +210,6 @@ def _sorted(
     pictures: _Pictures,
     numbers: np.ndarray,
     owners: np.ndarray,
-    texts: pa.Array,
     blank: np.ndarray,
     findings: Findings,
 ) -> _Spoken:
@@ -246,11 +231,10 @@ def _sorted(
     told = told[_by_rank_and_number(ranks, numbers[told])]
     count = np.bincount(rank[owner[told]], minlength=len(ids)) if len(ids) else np.zeros(0, dtype=np.int64)
     has = count > 0
-    names = pictures.column("file_name")
     for place in order[~has]:
         if first[place]:
-            findings.fault("pictures without a caption", names[int(place)].as_py())
-    return _Spoken(texts, told, np.concatenate([[0], np.cumsum(count[has])]).astype(np.int64), order[has])
+            findings.fault("pictures without a caption", pictures.names[int(place)].as_py())
+    return _Spoken(told, ends_of(count[has]), order[has])
 
 
 def _first_of_each(file: Path, ids: np.ndarray, pictures: _Pictures) -> np.ndarray:
@@ -259,7 +243,7 @@ def _first_of_each(file: Path, ids: np.ndarray, pictures: _Pictures) -> np.ndarr
     marks = np.zeros(len(ids), dtype=bool)
     marks[first] = True
     if len(unique) < len(ids):
-        names = pictures.column("file_name")
+        names = pictures.names
         at = dict(zip(unique.tolist(), first.tolist(), strict=True))
         for place in np.flatnonzero(~marks):
             one, other = names[at[ids[place].item()]].as_py(), names[int(place)].as_py()
@@ -270,7 +254,7 @@ def _first_of_each(file: Path, ids: np.ndarray, pictures: _Pictures) -> np.ndarr
 
 
 def _by_rank_and_number(ranks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    if numbers.dtype.kind != "U" and len(numbers) and 0 <= numbers.min() and numbers.max() < 1 << 32 and len(ranks) < 1 << 30:
+    if numbers.dtype.kind != "U" and len(numbers) and numbers.min() >= 0 and numbers.max() < 1 << 32 and len(ranks) < 1 << 30:
         return np.argsort((ranks << 32) | numbers, kind="stable" if _repeated(numbers) else None)  # a third of lexsort's time
     return np.lexsort([*by_number(numbers), ranks]) if len(numbers) else np.zeros(0, dtype=np.int64)
 
@@ -313,24 +297,17 @@ class _Things:
         return [self.names[number] for number in self.numbers()]
 
 
-def _write(folder: Path, file: Path, pictures: _Pictures, spoken: _Spoken, things: _Things, findings: Findings) -> None:
+def _write(folder: Path, pictures: _Pictures, spoken: _Spoken, things: _Things, licenses: list[str], findings: Findings) -> None:
     kept = spoken.kept
     ids = pictures.ids.joined()[kept]
-    take = numbers_of(kept)
-    width, height = (numpy_of(pictures.column(name).take(take)) for name in ("width", "height"))
-    licenses = pictures.licenses(findings)
-    stated = pictures.column("license").take(take)
-    known = texts_of([number for number, *_ in licenses])
-    license = numpy_of(pc.index_in(stated, value_set=known))
-    arrays: dict[str, np.ndarray] = {"width": width, "height": height, "license": license.astype(np.int16)}
+    width, height = np.concatenate(pictures.sizes, axis=1)[:, kept]
+    license = numpy_of(pc.index_in(pictures.stated[0].take(numbers_of(kept)), value_set=texts_of(licenses)))
+    arrays: dict[str, np.ndarray] = {"kept": kept, "ids": ids, "width": width, "height": height}
+    arrays |= {"license": license.astype(np.int16), "caption_order": spoken.order, "caption_starts": spoken.starts}
     arrays |= _objects(ids, width, height, things, findings)
+    arrays |= _categories(arrays, len(kept), things)
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", arrays[name])
-    seen = _categories(arrays, len(kept), things)
-    with pa.OSFile(str(folder / PICTURES), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for start in range(0, len(kept), BATCH):
-            writer.write_batch(_batch(slice(start, start + BATCH), ids, pictures, spoken, arrays, licenses, seen))
-    (folder / "texts.bin").unlink()
 
 
 def _objects(
@@ -343,55 +320,25 @@ def _objects(
     if nameless := Counter(things.kinds.joined()[kind < 0].tolist()):
         findings.notes.append(f"objects of categories without a name were not counted: {sum(nameless.values())}")
     here = np.flatnonzero((owner >= 0) & (kind >= 0))
+    kind = kind.astype(np.int16)
+    here = here[np.argsort(kind[here], kind="stable")]  # by category, so that a query reads those of its own alone
     area = np.concatenate(things.areas)[here] if things.areas else np.zeros(0, dtype=np.float32)
     crowd = np.concatenate(things.crowds)[here] if things.crowds else np.zeros(0, dtype=bool)
     pixels = width[owner[here]].astype(np.float32) * height[owner[here]]
     share = area / np.where(pixels > 0, pixels, np.nan)  # of a picture of unknown size nobody knows
     return {
         "thing_picture": owner[here].astype(np.int32),
-        "thing_category": kind[here].astype(np.int16),
+        "thing_starts": np.searchsorted(kind[here], np.arange(len(things.names) + 1)),
         "thing_share": share.astype(np.float32),
         "thing_crowd": crowd,
     }
 
 
-def _categories(arrays: dict[str, np.ndarray], count: int, things: _Things) -> tuple[np.ndarray, pa.Array, pa.Array]:
-    """(starts by picture, places in the names, the names): which categories are in which picture, in the order of their numbers."""
-    names = [name for name, _ in things.named()]
-    pairs = np.sort(arrays["thing_picture"].astype(np.int64) * max(len(names), 1) + arrays["thing_category"])
+def _categories(arrays: dict[str, np.ndarray], count: int, things: _Things) -> dict[str, np.ndarray]:
+    """Which categories are in which picture, in the order of their numbers."""
+    names = max(len(things.names), 1)
+    kinds = np.repeat(np.arange(len(things.names)), np.diff(arrays["thing_starts"]))
+    pairs = np.sort(arrays["thing_picture"].astype(np.int64) * names + kinds)
     pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique takes twenty times as long here
-    owner, kind = np.divmod(pairs, max(len(names), 1))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))]).astype(np.int64)
-    return starts, kind, texts_of(names)
-
-
-def _batch(
-    span: slice,
-    ids: np.ndarray,
-    pictures: _Pictures,
-    spoken: _Spoken,
-    arrays: dict[str, np.ndarray],
-    licenses: list[list[str]],
-    seen: tuple[np.ndarray, Any, pa.Array],
-) -> pa.RecordBatch:
-    take = numbers_of(spoken.kept[span])
-    edges = spoken.starts[span.start : span.stop + 1]
-    texts = spoken.texts.take(numbers_of(spoken.order[edges[0] : edges[-1]])).cast(pa.string())
-    starts, kinds, names = seen
-    bounds = starts[span.start : span.stop + 1]
-    inside = names.take(numbers_of(kinds[bounds[0] : bounds[-1]])) if bounds[-1] > bounds[0] else texts_of([])
-    which = numbers_of(np.where(arrays["license"][span] < 0, len(licenses), arrays["license"][span]).astype(np.int64))
-    number, url = (texts_of([*(entry[at] for entry in licenses), ""]).take(which) for at in (1, 2))
-    columns = {
-        "image_id": column_of(ids[span]),
-        "file_name": pictures.column("file_name").take(take).cast(pa.string()),
-        "captions": pa.ListArray.from_arrays(numbers_of((edges - edges[0]).astype(np.int32)), texts),
-        "width": numbers_of(arrays["width"][span]),
-        "height": numbers_of(arrays["height"][span]),
-        "categories": pa.ListArray.from_arrays(numbers_of((bounds - bounds[0]).astype(np.int32)), inside),
-        "license": number,
-        "license_url": url,
-        "flickr_url": pictures.column("flickr_url").take(take).cast(pa.string()),
-        "coco_url": pictures.column("coco_url").take(take).cast(pa.string()),
-    }
-    return pa.record_batch([columns[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA)
+    owner, kind = np.divmod(pairs, names)
+    return {"kind_order": kind, "kind_starts": ends_of(np.bincount(owner, minlength=count))}

@@ -1,7 +1,7 @@
 """One split's annotations as columns on disk, memory-mapped: opening costs milliseconds, whatever the size of the JSON.
 
-`pictures.arrow` holds what a row shows, in batches; the `.npy` files hold what a query asks. Pictures stand in the order of their
-numbers; those without a caption are not among them, but in `findings`.
+Texts lie as they came from the file (`<name>.bin`, with `<name>_ends.npy`), numbers in `.npy` files. Places count the pictures that
+have a caption, in the order of their numbers; `kept` leads from a place to the picture in the file.
 """
 
 import json
@@ -15,24 +15,12 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from .arrow import numbers_of, read_texts, spans, texts_of
 from .base import Findings, Row
 
 BATCH = 4096
-"""Pictures in one record batch."""
-PICTURES = "pictures.arrow"
+"""Pictures that become rows together."""
 MANIFEST = "manifest.json"
-COLUMNS = (
-    "image_id",
-    "file_name",
-    "captions",
-    "width",
-    "height",
-    "categories",
-    "license",
-    "license_url",
-    "flickr_url",
-    "coco_url",
-)
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -47,15 +35,15 @@ SCHEMA = pa.schema(
         ("coco_url", pa.string()),
     ]
 )
-ARRAYS = ("width", "height", "license", "thing_picture", "thing_category", "thing_share", "thing_crowd")
-"""Per picture: pixels, place in `licenses` (-1: not stated). Per object: its picture, its place in `names`, its area as
-a share of the picture (NaN where no area is stated), whether it is a crowd."""
-
-
-def numbers_of(values: np.ndarray) -> pa.Array:
-    """As `pa.array` gives, without its import of pandas (0.3 s)."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+TEXTS = ("file_name", "flickr_url", "coco_url", "captions")
+"""Columns of text on disk, the first three by picture of the file, the captions in the order of the file."""
+ARRAYS = (
+    *("kept", "ids", "width", "height", "license", "caption_order", "caption_starts", "kind_order", "kind_starts"),
+    *("thing_picture", "thing_share", "thing_crowd", "thing_starts"),
+)
+"""Per place: the picture in the file, its number, pixels, the licence's place in `licenses` (-1: not stated), where its captions begin
+in `caption_order` and its categories in `kind_order`. Per object, by category: its picture's place, its area as a share of the
+picture (NaN where that is not known), whether it is a crowd. Where those of each category (in the order of `names`) begin."""
 
 
 @dataclass(frozen=True)
@@ -108,25 +96,43 @@ class Index:
 
     def columns(self, places: np.ndarray) -> pa.Table:
         """`places`: int64, in any order -> a table of SCHEMA, in the same order."""
-        order = np.argsort(places, kind="stable")
-        batches = self._taken(places[order])
-        table = pa.Table.from_batches(batches, schema=SCHEMA)
-        if len(places) and np.any(order[1:] < order[:-1]):
-            back = np.empty(len(order), dtype=np.int64)
-            back[order] = np.arange(len(order))
-            table = table.combine_chunks().take(numbers_of(back))
-        return table
+        return pa.Table.from_arrays([self._column(name, places) for name in SCHEMA.names], schema=SCHEMA)
 
     def column(self, name: str, places: np.ndarray) -> list[Any]:
-        """One column of the rows at `places`, which are sorted, as Python values."""
-        return [value for batch in self._taken(places, name) for value in batch.column(0).to_pylist()]
+        """One column of the rows at `places` as Python values."""
+        values: list[Any] = self._column(name, places).to_pylist()
+        return values
+
+    def _column(self, name: str, places: np.ndarray) -> pa.Array:
+        arrays, kind = self.arrays, SCHEMA.field(name).type
+        if name in ("width", "height"):
+            return numbers_of(arrays[name][places])
+        if name == "image_id":
+            ids = arrays["ids"][places]
+            return (texts_of(ids.tolist()) if ids.dtype.kind == "U" else numbers_of(ids)).cast(kind)
+        if name in ("license", "license_url"):
+            at = 1 if name == "license" else 2
+            known = texts_of([*(entry[at] for entry in self.licenses), ""])
+            stated = arrays["license"][places].astype(np.int64)
+            return known.take(numbers_of(np.where(stated < 0, len(known) - 1, stated))).cast(kind)
+        if name in ("captions", "categories"):
+            values = self._texts[name] if name == "captions" else texts_of(self.names)
+            starts, order = ("caption_starts", "caption_order") if name == "captions" else ("kind_starts", "kind_order")
+            ends, inside = spans(arrays[starts], places)
+            members = values.take(numbers_of(arrays[order][inside])).cast(pa.string())
+            return pa.ListArray.from_arrays(numbers_of(ends.astype(np.int32)), members).cast(kind)
+        return self._texts[name].take(numbers_of(arrays["kept"][places])).cast(kind)
+
+    @cached_property
+    def _texts(self) -> dict[str, pa.Array]:
+        return {name: read_texts(self.folder, name) for name in TEXTS}
 
     def rows(self, places: np.ndarray, folder: Path | None) -> Iterator[Row]:
         """Built as they are asked for, some thousands at a time."""
         for start in range(0, len(places), BATCH):
             part = self.columns(places[start : start + BATCH])
-            for values in zip(*(part.column(name).to_pylist() for name in COLUMNS), strict=True):
-                row = dict(zip(COLUMNS, values, strict=True))
+            for values in zip(*(column.to_pylist() for column in part.columns), strict=True):
+                row = dict(zip(SCHEMA.names, values, strict=True))
                 told = {**row, "captions": tuple(row["captions"]), "categories": tuple(row["categories"])}
                 yield Row(folder=folder, split=self.split, **told)
 
@@ -134,21 +140,6 @@ class Index:
         """What was wrong with the files, anew each time."""
         faults = {reason: list(names) for reason, names in self.facts["faults"].items()}
         return Findings(faults=faults, notes=list(self.facts["notes"]))
-
-    @cached_property
-    def _file(self) -> pa.ipc.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.memory_map(str(self.folder / PICTURES)))
-
-    def _taken(self, places: np.ndarray, column: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Batch by batch, for taking from all of them at once would copy all of them."""
-        numbers = places // BATCH
-        for number in numbers[np.flatnonzero(np.diff(numbers, prepend=-1))]:
-            low, high = np.searchsorted(numbers, [number, number + 1])
-            batch = self._file.get_batch(int(number))
-            batch = batch.select([column]) if column else batch
-            inside = places[low:high] - number * BATCH
-            whole = len(inside) == batch.num_rows and bool(np.all(inside[1:] == inside[:-1] + 1))
-            yield batch if whole else batch.take(numbers_of(inside))
 
     def __reduce__(self) -> tuple[type["Index"], tuple[Path]]:
         return Index, (self.folder,)

@@ -73,44 +73,46 @@ def check_names(told: Iterable[str], known: Iterable[str], kind: str, index: Ind
 
 def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None:
     arrays, names = index.arrays, index.names
-    counted = np.ones(len(arrays["thing_picture"]), dtype=bool)
-    if not subset.crowd:
-        counted &= ~arrays["thing_crowd"]
-    if subset.min_area:
-        if len(counted) and bool(np.all(np.isnan(arrays["thing_share"]))):
-            fix = "leave min_area out, or take the official instances_*.json"
-            raise SourceError("no object states its area", where=f"the annotations of {index.split}", fix=fix, case=7)
-        with np.errstate(invalid="ignore"):
-            counted &= arrays["thing_share"] >= subset.min_area
+    if subset.min_area and len(arrays["thing_share"]) and bool(np.all(np.isnan(arrays["thing_share"]))):
+        fix = "leave min_area out, or take the official instances_*.json"
+        raise SourceError("no object states its area", where=f"the annotations of {index.split}", fix=fix, case=7)
 
-    def having(kinds: Iterable[int], things: np.ndarray) -> np.ndarray:
+    def having(kinds: Iterable[int], *, any_object: bool = False) -> np.ndarray:
+        """Pictures with an object of these categories that counts: large enough, and a crowd only where crowds count."""
         good = np.zeros(len(index), dtype=bool)
-        wanted = np.zeros(len(names) + 1, dtype=bool)
-        wanted[list(kinds)] = True
-        good[arrays["thing_picture"][things & wanted[arrays["thing_category"]]]] = True
+        for kind in kinds:
+            span = slice(*arrays["thing_starts"][kind : kind + 2])
+            counted = np.ones(span.stop - span.start, dtype=bool)
+            if not subset.crowd and not any_object:
+                counted &= ~arrays["thing_crowd"][span]
+            if subset.min_area and not any_object:
+                with np.errstate(invalid="ignore"):
+                    counted &= arrays["thing_share"][span] >= subset.min_area
+            good[arrays["thing_picture"][span][counted]] = True
         return good
 
     at = {name: place for place, name in enumerate(names)}
     for name in check_names(subset.category, names, "category", index):
-        keep(having([at[name]], counted), reasons.without(name))
+        keep(having([at[name]]), reasons.without(name))
     if subset.any_category:
         found = check_names(subset.any_category, names, "category", index)
-        keep(having([at[name] for name in found], counted), reasons.without_any)
-    everything = np.ones(len(counted), dtype=bool)
+        keep(having([at[name] for name in found]), reasons.without_any)
     for name in check_names(subset.not_category, names, "category", index):
-        keep(~having([at[name]], everything), reasons.having(name))
+        keep(~having([at[name]], any_object=True), reasons.having(name))
     above = index.categories
     for name in check_names(subset.supercategory, {entry for entry in above.values() if entry}, "supercategory", index):
-        keep(having([at[one] for one in names if above[one] == name], counted), reasons.without(name))
+        keep(having([at[one] for one in names if above[one] == name]), reasons.without(name))
     if not (subset.category or subset.any_category or subset.supercategory):
         if not subset.min_area and not subset.crowd:
             what = "says which objects count, and no category is asked for"
             raise ConfigError(what, where="subset: crowd", fix="name a category, or leave it out", case=1)
         if subset.min_area:
-            keep(having(range(len(names)), counted), reasons.large)
+            keep(having(range(len(names))), reasons.large)
 
 
 def _sizes(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None:
+    if not (subset.min_side or subset.min_aspect or subset.max_aspect):
+        return
     width, height = index.arrays["width"], index.arrays["height"]
     unknown = (width == 0) | (height == 0)  # the picture itself will tell
     with np.errstate(divide="ignore", invalid="ignore"):
