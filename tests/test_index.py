@@ -278,3 +278,30 @@ def test_half_a_surrogate_pair_harms_nobody(tmp_path: Path) -> None:
         assert "annotations" in str(error) or "byte" in str(error)
     else:
         assert captions == [["a ? dog"]]
+
+
+def test_a_number_that_the_window_cuts_is_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "captions_x.json"
+    file.write_text('{"n":1234567890,"images":[],"annotations":[],"m":-1.5e10}')
+    for window in range(1, 40):
+        assert set(dict(stream(file, CAPTIONS, window=window))) == {"images", "annotations"}
+
+
+def test_ids_keep_their_kind_in_every_window(tmp_path: Path) -> None:
+    """7 and "007" are two pictures, also between numbers."""
+    file = tmp_path / "captions_x.json"
+    images = [{"id": n, "file_name": f"{i}.jpg"} for i, n in enumerate([1, "007", 7])]
+    notes = [{"image_id": n, "id": i, "caption": f"said of {n!r}"} for i, n in enumerate([1, "007", 7])]
+    file.write_text(json.dumps({"images": images, "annotations": notes}))
+    index = open_index(file)
+    assert index.column("image_id", np.arange(3)) == ["1", "7", "007"]
+    assert index.column("captions", np.arange(3)) == [["said of 1"], ["said of 7"], ["said of '007'"]]
+
+
+@pytest.mark.parametrize("width", [1 << 40, -1e300, 1e300])
+def test_a_size_beyond_all_measure_is_one_line(width: float, tmp_path: Path) -> None:
+    file = tmp_path / "captions_x.json"
+    image = {"id": 3, "file_name": "a.jpg", "width": width, "height": 2}
+    file.write_text(json.dumps({"images": [image], "annotations": [{"image_id": 3, "caption": "x"}]}))
+    with pytest.raises(SourceError, match=r"image 3 is .* pixels"):
+        open_index(file)

@@ -240,3 +240,29 @@ def test_the_conditions_reach_every_source(tmp_path: Path) -> None:
 def test_wanted_takes_rows_of_unknown_size() -> None:
     row = Row("1", "a.jpg", None, ("a dog",))
     assert list(wanted([row], Subset(min_side=99), Findings())) == [row]
+
+
+def test_categories_of_one_name_are_one(tmp_path: Path) -> None:
+    """Merged files have `dog` and `Dog` under two numbers; both are dogs, and so are `Animal` and `animal`."""
+    pair(tmp_path)
+    file = tmp_path / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    both = set(asked(tmp_path, any_category=["dog", "cat"])[0])
+    for entry in content["categories"]:
+        entry["name"] = "Dog" if entry["name"] == "cat" else entry["name"]
+        entry["supercategory"] = "Animal" if entry["id"] == 17 else entry["supercategory"]
+    file.write_text(json.dumps(content))
+    assert set(asked(tmp_path, category="dog")[0]) == set(asked(tmp_path, supercategory="animal")[0]) == both
+    assert not both & set(asked(tmp_path, not_category="DOG")[0])
+
+
+def test_a_licence_that_no_picture_has_is_no_error(tmp_path: Path) -> None:
+    pair(tmp_path)
+    file = tmp_path / "captions_val2017.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["license"] = 1
+    content["licenses"].append({"id": 12, "name": "House rules", "url": ""})
+    file.write_text(json.dumps(content))
+    assert asked(tmp_path, license="Kind 4")[0] == asked(tmp_path, license="12")[0] == []
+    assert len(asked(tmp_path, license="Kind 1")[0]) == 60

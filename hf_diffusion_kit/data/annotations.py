@@ -223,6 +223,9 @@ class _Walk:
         while True:
             try:
                 msgspec.json.decode(memoryview(self.store)[self.at : self.end], type=msgspec.Raw)
+                if not self.ended:  # a number that the window cuts looks whole
+                    self._grow()
+                    continue
                 self.at = self.end
             except msgspec.DecodeError as error:
                 if "trailing characters" in str(error):

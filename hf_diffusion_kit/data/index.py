@@ -69,12 +69,15 @@ def _made(home: Path, half: Path, captions: Path, instances: Path | None) -> Pat
     if folder.exists():
         facts["notes"].append("an index in the cache was damaged and has been made anew")
     finish(half, facts)
-    shutil.rmtree(folder, ignore_errors=True)
     try:
         half.rename(folder)
     except OSError:
-        if not is_whole(folder):  # else another process was quicker
-            raise
+        if is_whole(folder):  # another process was quicker
+            return folder
+        aside = half.with_suffix(".old")
+        folder.rename(aside)
+        half.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -82,9 +85,11 @@ def _made(home: Path, half: Path, captions: Path, instances: Path | None) -> Pat
 def code_mark() -> str:
     """Changes with the code that makes an index, so that no older one is read."""
     here = Path(__file__).parent
-    return "".join(file_mark(here / name) for name in ("annotations.py", "index_build.py", "index_columns.py", "arrow.py"))
+    return "".join(file_mark(here / name) for name in CODE)
 
 
+CODE = ("annotations.py", "arrow.py", "index_build.py", "index_columns.py", "index_things.py", "licenses.py", "paths.py")
+"""Files of this room that decide what an index holds."""
 _WHOLE: dict[str, tuple[int, int]] = {}
 """Folders whose every byte this process has checked, and their manifest's size and time then."""
 

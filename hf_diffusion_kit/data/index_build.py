@@ -6,7 +6,6 @@ Memory: some numbers a picture, caption and object; texts go to disk as they are
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import SourceError
-from .annotations import CAPTIONS, INSTANCES, Image, Object, stream
+from .annotations import CAPTIONS, Image, stream
 from .arrow import TextWriter, ends_of, numbers_of, numpy_of, texts_of
 from .base import Findings
 from .index_columns import ARRAYS, MANIFEST, file_mark
+from .index_things import Numbers, Things, by_number, categories_of, objects_of, places_in
 from .licenses import COCO
 from .paths import plain_name
 
@@ -34,53 +34,11 @@ def split_of(file: Path) -> str:
     return file.stem.removeprefix("captions_")
 
 
-@dataclass
-class Numbers:
-    """Ids as they come: integers, texts, or both; equal when their texts are."""
-
-    parts: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, values: list[Any]) -> None:
-        try:
-            if values and any(type(value) is str for value in (values[0], values[-1])):
-                raise TypeError
-            self.parts.append(np.fromiter(values, np.int64, len(values)))
-        except (TypeError, ValueError, OverflowError):
-            self.parts.append(np.array(list(map(str, values))))
-
-    def joined(self) -> np.ndarray:
-        texts = any(part.dtype.kind == "U" for part in self.parts)
-        parts = [part.astype(str) if texts else part for part in self.parts]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-
-def alike(*columns: np.ndarray) -> list[np.ndarray]:
-    """All as integers, or all as texts."""
-    texts = any(column.dtype.kind == "U" for column in columns)
-    return [column.astype(str) if texts else column for column in columns]
-
-
-def column_of(ids: np.ndarray) -> pa.Array:
-    return texts_of(ids.tolist()) if ids.dtype.kind == "U" else numbers_of(ids)
-
-
-def places_in(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Place of each id of `wanted` in `ids`, -1 where it is not there."""
-    ids, wanted = alike(ids, wanted)
-    found = pc.index_in(column_of(wanted), value_set=column_of(ids))
-    return numpy_of(found).astype(np.int64)
-
-
-def by_number(ids: np.ndarray) -> list[np.ndarray]:
-    """Keys for `np.lexsort`: 2 before 10, as numbers and as texts."""
-    return [ids, np.char.str_len(ids)] if ids.dtype.kind == "U" else [ids]
-
-
 def build(folder: Path, captions: Path, instances: Path | None, watch: tuple[Watch, Watch]) -> dict[str, Any]:
     """Fills `folder`; returns the facts, to which the caller adds the digest and hands to `finish`."""
     findings = Findings()
     pictures, spoken = _captions(folder, captions, findings, watch[0])
-    things = _Things()
+    things = Things()
     if instances is not None:
         things.read(instances, watch[1])
     licenses = pictures.licenses(findings)
@@ -88,7 +46,7 @@ def build(folder: Path, captions: Path, instances: Path | None, watch: tuple[Wat
     return {
         "split": split_of(captions),
         "pictures": len(spoken.kept),
-        "objects": instances is not None,
+        "areas": things.has_areas,
         "categories": [[name, above] for name, above in things.named()],
         "licenses": licenses,
         "faults": findings.faults,
@@ -129,8 +87,7 @@ class _Pictures:
                 unicodedata.normalize("NFC", plain_name(name, where=f"{self.file}: image {image.id}")) for name, image in pairs
             ]
         self.texts["file_name"].add(names)
-        width = np.fromiter([image.width for image in part], np.int32, len(part))
-        self.sizes.append(np.stack([width, np.fromiter([image.height for image in part], np.int32, len(part))]))
+        self.sizes.append(self._sizes(part))
         self.stated.append(texts_of(["" if image.license is None else str(image.license) for image in part]))
         self.texts["flickr_url"].add([image.flickr_url or "" for image in part])
         urls = [image.coco_url or "" for image in part]
@@ -138,18 +95,28 @@ class _Pictures:
             urls = [f"{self.dead}{name}" if "//mscoco.org/" in url else url for url, name in zip(urls, names, strict=True)]
         self.texts["coco_url"].add(urls)
 
+    def _sizes(self, part: list[Image]) -> np.ndarray:
+        try:
+            width = np.fromiter([image.width for image in part], np.int32, len(part))
+            return np.stack([width, np.fromiter([image.height for image in part], np.int32, len(part))])
+        except (OverflowError, ValueError) as error:
+            wrong = next(image for image in part if not (0 <= image.width < 1 << 31 and 0 <= image.height < 1 << 31))
+            what = f"image {wrong.id} is {wrong.width:g}x{wrong.height:g} pixels"
+            raise SourceError(what, where=self.file, fix="mend its width and height", case=7) from error
+
     def close(self) -> None:
         self.names = {name: texts.close() for name, texts in self.texts.items()}["file_name"]
         self.stated = [pa.concat_arrays(self.stated)]
 
     def licenses(self, findings: Findings) -> list[list[str]]:
-        """Number, name, address of every licence that a picture states, in the order of their numbers."""
-        stated = sorted(set(pc.unique(self.stated[0]).to_pylist()) - {""}, key=lambda n: (len(n), n))
+        """Number, name, address of every licence that the file names or a picture states, in the order of their numbers."""
+        stated = set(pc.unique(self.stated[0]).to_pylist()) - {""}
         known = self.told
         if stated and not known and all(number in COCO for number in stated):
             known = COCO
             findings.notes.append("the file names no licences: its numbers are read as COCO's own")
-        return [[number, *known.get(number, (f"licence {number}", ""))] for number in stated]
+        numbers = sorted(stated | set(known), key=lambda n: (len(n), n))
+        return [[number, *known.get(number, (f"licence {number}", ""))] for number in numbers]
 
 
 def _harmless(joined: str, count: int) -> bool:
@@ -266,79 +233,14 @@ def _repeated(numbers: np.ndarray) -> int:
     return int((same[1:] & ~same[:-1]).sum())
 
 
-@dataclass
-class _Things:
-    """The objects of the instances' file."""
-
-    owners: Numbers = field(default_factory=Numbers)
-    kinds: Numbers = field(default_factory=Numbers)
-    areas: list[np.ndarray] = field(default_factory=list)
-    crowds: list[np.ndarray] = field(default_factory=list)
-    names: dict[int | str, tuple[str, str]] = field(default_factory=dict)
-    """Category number -> name and supercategory."""
-
-    def read(self, file: Path, watch: Watch) -> None:
-        for name, part in stream(file, INSTANCES, watch=watch):
-            if name == "categories":
-                self.names |= {entry.id: (entry.name, entry.supercategory or "") for entry in part}
-            else:
-                self._add(part)
-
-    def _add(self, part: list[Object]) -> None:
-        self.owners.add([thing.image_id for thing in part])
-        self.kinds.add([thing.category_id for thing in part])
-        self.areas.append(np.array([thing.area for thing in part], dtype=np.float32))  # None becomes NaN
-        self.crowds.append(np.array([thing.iscrowd for thing in part]).astype(bool) if part else np.zeros(0, dtype=bool))
-
-    def numbers(self) -> list[int | str]:
-        return sorted(self.names, key=lambda number: (len(str(number)), str(number)))
-
-    def named(self) -> list[tuple[str, str]]:
-        return [self.names[number] for number in self.numbers()]
-
-
-def _write(folder: Path, pictures: _Pictures, spoken: _Spoken, things: _Things, licenses: list[str], findings: Findings) -> None:
+def _write(folder: Path, pictures: _Pictures, spoken: _Spoken, things: Things, licenses: list[str], findings: Findings) -> None:
     kept = spoken.kept
     ids = pictures.ids.joined()[kept]
     width, height = np.concatenate(pictures.sizes, axis=1)[:, kept]
     license = numpy_of(pc.index_in(pictures.stated[0].take(numbers_of(kept)), value_set=texts_of(licenses)))
     arrays: dict[str, np.ndarray] = {"kept": kept, "ids": ids, "width": width, "height": height}
     arrays |= {"license": license.astype(np.int16), "caption_order": spoken.order, "caption_starts": spoken.starts}
-    arrays |= _objects(ids, width, height, things, findings)
-    arrays |= _categories(arrays, len(kept), things)
+    arrays |= objects_of(ids, width, height, things, findings)
+    arrays |= categories_of(arrays, len(kept), things)
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", arrays[name])
-
-
-def _objects(
-    ids: np.ndarray, width: np.ndarray, height: np.ndarray, things: _Things, findings: Findings
-) -> dict[str, np.ndarray]:
-    owner = places_in(ids, things.owners.joined())
-    known = Numbers()
-    known.add(things.numbers())
-    kind = places_in(known.joined(), things.kinds.joined())
-    if nameless := Counter(things.kinds.joined()[kind < 0].tolist()):
-        findings.notes.append(f"objects of categories without a name were not counted: {sum(nameless.values())}")
-    here = np.flatnonzero((owner >= 0) & (kind >= 0))
-    kind = kind.astype(np.int16)
-    here = here[np.argsort(kind[here], kind="stable")]  # by category, so that a query reads those of its own alone
-    area = np.concatenate(things.areas)[here] if things.areas else np.zeros(0, dtype=np.float32)
-    crowd = np.concatenate(things.crowds)[here] if things.crowds else np.zeros(0, dtype=bool)
-    pixels = width[owner[here]].astype(np.float32) * height[owner[here]]
-    share = area / np.where(pixels > 0, pixels, np.nan)  # of a picture of unknown size nobody knows
-    return {
-        "thing_picture": owner[here].astype(np.int32),
-        "thing_starts": np.searchsorted(kind[here], np.arange(len(things.names) + 1)),
-        "thing_share": share.astype(np.float32),
-        "thing_crowd": crowd,
-    }
-
-
-def _categories(arrays: dict[str, np.ndarray], count: int, things: _Things) -> dict[str, np.ndarray]:
-    """Which categories are in which picture, in the order of their numbers."""
-    names = max(len(things.names), 1)
-    kinds = np.repeat(np.arange(len(things.names)), np.diff(arrays["thing_starts"]))
-    pairs = np.sort(arrays["thing_picture"].astype(np.int64) * names + kinds)
-    pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique takes twenty times as long here
-    owner, kind = np.divmod(pairs, names)
-    return {"kind_order": kind, "kind_starts": ends_of(np.bincount(owner, minlength=count))}

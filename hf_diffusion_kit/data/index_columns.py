@@ -72,10 +72,6 @@ class Index:
         return int(self.facts["pictures"])
 
     @property
-    def has_objects(self) -> bool:
-        return bool(self.facts["objects"])
-
-    @property
     def names(self) -> list[str]:
         """Categories, in the order of their numbers."""
         return [name for name, _ in self.facts["categories"]]

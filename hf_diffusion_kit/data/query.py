@@ -59,21 +59,22 @@ def draw(index: Index, places: np.ndarray, subset: Subset) -> np.ndarray:
     return places[sorted(range(len(places)), key=keys.__getitem__)[: subset.count]]
 
 
-def check_names(told: Iterable[str], known: Iterable[str], kind: str, index: Index) -> list[str]:
-    """The names as the file writes them. Raises ConfigError with the nearest, for the COCO API takes every picture then."""
-    written = {name.casefold(): name for name in known}
-    for name in told:
-        if name.casefold() not in written:
-            above = {entry.casefold() for entry in index.categories.values()}
-            hint = f"it is a supercategory: supercategory={name!r}" if kind == "category" and name.casefold() in above else None
-            where = f"the annotations of {index.split}"
-            raise ConfigError(f"unknown {kind} {name!r}; {hint or nearest(name.casefold(), written)}", where=where, case=1)
-    return [written[name.casefold()] for name in told]
+def kinds_of(name: str, known: list[str], kind: str, index: Index) -> list[int]:
+    """Places of the categories of this name, whatever the case; merged files may have several. Raises ConfigError with the nearest,
+    for the COCO API takes every picture then."""
+    folded = [entry.casefold() for entry in known]
+    if name in folded and name:
+        return [place for place, entry in enumerate(folded) if entry == name]
+    above = {entry.casefold() for _, entry in index.facts["categories"]}
+    hint = f"it is a supercategory: supercategory={name!r}" if kind == "category" and name in above else None
+    where = f"the annotations of {index.split}"
+    raise ConfigError(f"unknown {kind} {name!r}; {hint or nearest(name, {*folded} - {''})}", where=where, case=1)
 
 
 def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None:
     arrays, names = index.arrays, index.names
-    if subset.min_area and len(arrays["thing_share"]) and bool(np.all(np.isnan(arrays["thing_share"]))):
+    above = [entry for _, entry in index.facts["categories"]]
+    if subset.min_area and names and not index.facts["areas"]:
         fix = "leave min_area out, or take the official instances_*.json"
         raise SourceError("no object states its area", where=f"the annotations of {index.split}", fix=fix, case=7)
 
@@ -91,17 +92,15 @@ def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None
             good[arrays["thing_picture"][span][counted]] = True
         return good
 
-    at = {name: place for place, name in enumerate(names)}
-    for name in check_names(subset.category, names, "category", index):
-        keep(having([at[name]]), reasons.without(name))
+    for name in subset.category:
+        keep(having(kinds_of(name, names, "category", index)), reasons.without(name))
     if subset.any_category:
-        found = check_names(subset.any_category, names, "category", index)
-        keep(having([at[name] for name in found]), reasons.without_any)
-    for name in check_names(subset.not_category, names, "category", index):
-        keep(~having([at[name]], any_object=True), reasons.having(name))
-    above = index.categories
-    for name in check_names(subset.supercategory, {entry for entry in above.values() if entry}, "supercategory", index):
-        keep(having([at[one] for one in names if above[one] == name]), reasons.without(name))
+        found = [kind for name in subset.any_category for kind in kinds_of(name, names, "category", index)]
+        keep(having(found), reasons.without_any)
+    for name in subset.not_category:
+        keep(~having(kinds_of(name, names, "category", index), any_object=True), reasons.having(name))
+    for name in subset.supercategory:
+        keep(having(kinds_of(name, above, "supercategory", index)), reasons.without(name))
     if not (subset.category or subset.any_category or subset.supercategory):
         if not subset.min_area and not subset.crowd:
             what = "says which objects count, and no category is asked for"
