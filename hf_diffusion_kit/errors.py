@@ -8,6 +8,7 @@ KitError
 | + CheckpointError 4   a run's checkpoint is broken, or belongs to another run
 + StorageError     5  disk full, folder not writable, folder in use
 + HubError         6  network, token, rights, or the Hub refused
+| + NetworkError   6    a plain download: no network, or a server that fails
 + DivergedError    7  training left the finite numbers
 + Stopped          130 / 143  a signal ended the run after its state was saved
 
@@ -72,6 +73,10 @@ class StorageError(KitError, OSError):
 
 class HubError(KitError, RuntimeError):
     exit_code, area = 6, "PUSH"
+
+
+class NetworkError(HubError):
+    area = "NET"
 
 
 class DivergedError(KitError, ArithmeticError):

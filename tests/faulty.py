@@ -27,6 +27,8 @@ class Faulty:
         self.always: dict[str, Fault] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         """(path, headers) of each, in order."""
+        self.secret = False
+        """As if files were encrypted with a customer's key: their ETags are no MD5."""
         self.connections = 0
         self.most_at_once = 0
         self.ended = threading.Event()
@@ -129,6 +131,7 @@ def proper(asked: Asked, content: bytes) -> None:
     told = re.fullmatch(r"bytes=(\d+)-", asked.headers.get("Range", ""))
     same = asked.headers.get("If-Range", etag(content)) == etag(content)
     headers = {"ETag": etag(content), "Content-Type": "image/jpeg", "Accept-Ranges": "bytes"}
+    headers |= {"x-amz-server-side-encryption": "aws:kms"} if asked.faulty.secret else {}
     if not told or not same:
         return asked.answer(200, headers | {"Content-Length": str(len(content))}, content)
     start = int(told[1])
@@ -224,6 +227,29 @@ def drip(asked: Asked, content: bytes) -> None:
 def drip_headers(asked: Asked, content: bytes) -> None:
     asked.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     _for_ever(asked, b"x", 0.02)
+
+
+def cut_zero(asked: Asked, content: bytes) -> None:
+    """Ends after the first digit of a size, which is 0."""
+    chunked(content[:30000], end=False)(asked, content)
+    asked.wfile.write(b"0")
+
+
+def drip_chunks(asked: Asked, content: bytes) -> None:
+    """Digits of the size of a chunk that never comes."""
+    asked.answer(200, {"ETag": etag(content), "Transfer-Encoding": "chunked"}, close=True)
+    _for_ever(asked, b"0", 0.02)
+
+
+def endless_trailers(asked: Asked, content: bytes) -> None:
+    chunked(end=False)(asked, content)
+    asked.close_connection = True
+    asked.wfile.write(b"0\r\n")
+    _for_ever(asked, b"X-More: and more\r\n" * 100, 0.005)
+
+
+def for_ever_continuing(asked: Asked, content: bytes) -> None:
+    _for_ever(asked, b"HTTP/1.1 100 Continue\r\n\r\n", 0.005)
 
 
 def endless(asked: Asked, content: bytes) -> None:

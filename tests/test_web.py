@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import resource
 import socket
 import ssl
 import subprocess
@@ -295,6 +296,7 @@ COMES = [  # name, what happens to the first requests, requests in all
     ("no length", [faulty.plain(Content_Length="")], 1),
     ("chunks", [faulty.chunked()], 1),
     ("chunks, cut", [faulty.chunked(end=False)], 2),
+    ("chunks, cut in the size of the last", [faulty.cut_zero], 2),
     ("gzip", [faulty.zipped()], 1),
     ("gzip, cut", [faulty.zipped(whole=False)], 2),
     ("gzip that is none", [faulty.zipped(lie=True)], 2),
@@ -375,7 +377,15 @@ def test_or_one_line_says_why_not(
         assert not path.with_name("file.part").exists()
 
 
-SLOW = {"silence": faulty.silent, "stall": faulty.stall(50_000), "drip": faulty.drip, "dripping headers": faulty.drip_headers}
+SLOW = {
+    "silence": faulty.silent,
+    "stall": faulty.stall(50_000),
+    "drip": faulty.drip,
+    "dripping headers": faulty.drip_headers,
+    "dripping size of a chunk": faulty.drip_chunks,
+    "trailers without end": faulty.endless_trailers,
+    "continue, continue": faulty.for_ever_continuing,
+}
 
 
 @pytest.mark.parametrize("fault", SLOW.values(), ids=SLOW)
@@ -405,11 +415,13 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert server.requests[1][1]["if-range"] == faulty.etag(CONTENT)
 
 
+@pytest.mark.parametrize("secret", [True, False])
 @pytest.mark.parametrize("honest", [True, False])
-def test_two_versions_are_not_mixed(honest: bool, tmp_path: Path) -> None:
-    """The file changes between two attempts; the server heeds If-Range, or does not."""
+def test_two_versions_are_not_mixed(honest: bool, secret: bool, tmp_path: Path) -> None:
+    """The file changes between two attempts; the server heeds If-Range, or does not. `secret`: nor does an MD5 tell."""
     path, changed = tmp_path / "file", bytes(reversed(CONTENT))
     with faulty.Faulty({"/file": CONTENT}) as server, web(server.origin) as made:
+        server.secret = secret
         wanted = Wanted(f"{server.url}/file", path, most=10**6)
         server.faults["/file"] = [faulty.cut(150_000)]
         with pytest.raises(HubError), web(server.origin, tries=1) as short:
@@ -506,15 +518,32 @@ def test_stop_wakes_who_reads_and_who_waits(tmp_path: Path) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("a file where a folder is wanted")
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder is wanted")
     with (
         faulty.Faulty({"/file": CONTENT}) as server,
         web(server.origin) as made,
-        pytest.raises(StorageError, match="cannot be written"),
+        pytest.raises(StorageError, match=r"cannot be written: (File exists|Not a directory)"),
     ):
-        made.fetch(Wanted(f"{server.url}/file", blocked / "in" / "file", most=10**6))
+        made.fetch(Wanted(f"{server.url}/file", tmp_path / "file" / "in" / "file", most=10**6))
+    assert server.requests == []
+
+
+def test_a_full_disk_is_one_line_and_what_came_is_kept(tmp_path: Path) -> None:
+    path, before = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with faulty.Faulty({"/file": CONTENT}) as server, web(server.origin) as made:
+        wanted = Wanted(f"{server.url}/file", path, most=10**6, sha256=SHA256)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, before[1]))
+        try:
+            with pytest.raises(StorageError) as caught:
+                made.fetch(wanted)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert str(caught.value).count("cannot be written: File too large") == 1
+        assert not path.exists()
+        made.fetch(wanted)
+        assert "range" in server.requests[1][1]
+    assert path.read_bytes() == CONTENT
 
 
 def test_processes_do_not_write_one_file_together(tmp_path: Path) -> None:

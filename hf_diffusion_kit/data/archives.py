@@ -4,11 +4,12 @@ import hashlib
 import os
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ..errors import SourceError, nearest
+from ..errors import SourceError, StorageError, nearest
 from ..web.part import alone, writing
 
 LARGEST = 2**31
@@ -65,11 +66,18 @@ def take_out(archive: Path, name: str, to: Path) -> tuple[int, str]:
         try:
             with zipfile.ZipFile(archive) as zipped, zipped.open(_member(zipped, name)) as packed:
                 size, sha256 = _written(packed, half)
+            with writing(to):
+                half.replace(to)
+        except StorageError:
+            raise
         except DAMAGED as error:
-            half.unlink(missing_ok=True)
             raise SourceError(f"is damaged: {error}", where=archive, fix="delete it, and it is fetched anew", case=12) from error
-        with writing(to):
-            half.replace(to)
+        except OSError as error:
+            what = f"cannot be read: {error.strerror or error}"
+            raise SourceError(what, where=archive, fix="run again: it is fetched anew if it is gone", case=12) from error
+        finally:
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
     return size, sha256
 
 

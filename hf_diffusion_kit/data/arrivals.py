@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import HubError, SourceError
+from ..errors import NetworkError, SourceError
 from ..web import Fetched, Wanted, Web
 from .base import Row, some
 from .manifest import Manifest
@@ -38,7 +38,7 @@ class Arrivals:
         """Answers that the server has given about single pictures."""
         self.unusual: dict[str, list[str]] = defaultdict(list)
 
-    def one(self, row: Row, web: Web) -> bytes | SourceError | HubError:
+    def one(self, row: Row, web: Web) -> bytes | SourceError | NetworkError:
         try:
             place = place_of(row)
         except SourceError as error:
@@ -49,7 +49,7 @@ class Arrivals:
         except SourceError as error:
             self.came += 1
             return error
-        except HubError as error:
+        except NetworkError as error:
             if self.came == before:
                 return error
             what = f"{error.message}, while others came"
@@ -64,7 +64,7 @@ class Arrivals:
             return content
         if self.offline:
             what = f"is not as it was when it was first fetched, and {self.offline} is set"
-            raise HubError(what, where=path, fix=f"unset {self.offline}")
+            raise NetworkError(what, where=path, fix=f"unset {self.offline}")
         address = f"{self.base}/{place}"
         taken: list[bytes] = []
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ..errors import ConfigError, HubError, SourceError, StorageError
+from ..errors import ConfigError, NetworkError, SourceError, StorageError
 from ..records import file_sha256
 from ..web import Patience, Rules, Wanted, Web
 from .addresses import SECURE
@@ -36,7 +36,7 @@ OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 @dataclass(frozen=True)
 class Downloads:
-    """Raises SourceError for what is wrong with a file or an address (3), StorageError for the disk (5), HubError when the network
+    """Raises SourceError for what is wrong with a file or an address (3), StorageError for the disk (5), NetworkError when the network
     or the server fails (6)."""
 
     endpoint: str = SECURE
@@ -97,7 +97,7 @@ class Downloads:
         """The picture of each row, in order, or why there is none: not there, no picture, wrong twice, or not as it was when it was
         first fetched. Those in the folder are compared with the manifest; the others are fetched, at most `connections` ahead.
 
-        Raises HubError when pictures stop coming at all, or none of the first 20 comes. One that fails again and again while
+        Raises NetworkError when pictures stop coming at all, or none of the first 20 comes. One that fails again and again while
         others come is an error of its own.
         """
         wanted = list(rows)
@@ -105,7 +105,7 @@ class Downloads:
         if missing:
             self._may_ask(_still(missing, len(wanted)), len(missing) * PICTURE_BYTES)
         arrivals = Arrivals(self.base, self.home, self._offline)
-        waiting: deque[tuple[Row, Future[bytes | SourceError | HubError]]] = deque()
+        waiting: deque[tuple[Row, Future[bytes | SourceError | NetworkError]]] = deque()
         left = iter(wanted)
         done = good = 0
         try:
@@ -120,11 +120,11 @@ class Downloads:
                     done, good = done + 1, good + isinstance(content, bytes)
                     if isinstance(content, SourceError) and done >= REFUSED and not good:
                         what = f"not one of the first {done} pictures came; of the last: {content.message}"
-                        content = HubError(what, where=content.where, fix="is this the right split, and the right server?")
-                    if isinstance(content, HubError):
+                        content = NetworkError(what, where=content.where, fix="is this the right split, and the right server?")
+                    if isinstance(content, NetworkError):
                         still = [row.file_name for row in wanted if not self._has(row)]
                         what = f"{content.message}; {_still(still, len(wanted))}, about {size_of(len(still) * PICTURE_BYTES)}"
-                        raise HubError(what, where=content.where, fix=content.fix)
+                        raise NetworkError(what, where=content.where, fix=content.fix)
                     yield row, content
         finally:
             self.findings.notes += arrivals.sentences()
@@ -161,17 +161,17 @@ class Downloads:
         with bar, Web(self.rules, self.patience) as web:
             try:
                 web.fetch(wanted, bar.update)
-            except HubError as error:
+            except NetworkError as error:
                 what = f"{error.message}; {still}, {size_of(archive.bytes)}"
-                raise HubError(what, where=error.where, fix=error.fix) from error
+                raise NetworkError(what, where=error.where, fix=error.fix) from error
         return path
 
     def _may_ask(self, what: str, about: int, room: int | None = None) -> None:
-        """Before anything is fetched. `about`: bytes to come; `room`: that they take, unpacked too. Raises HubError where this is not
+        """Before anything is fetched. `about`: bytes to come; `room`: that they take, unpacked too. Raises NetworkError where this is not
         wanted, StorageError where there is no room."""
         if told := self._offline:
             fix = f"unset {told}, or name a folder that has them"
-            raise HubError(f"{what}, about {size_of(about)}, and {told} is set", where="COCO", fix=fix)
+            raise NetworkError(f"{what}, about {size_of(about)}, and {told} is set", where="COCO", fix=fix)
         home = self.home
         while not home.exists():
             home = home.parent

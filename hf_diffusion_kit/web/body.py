@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .lines import Answer
+from .lines import Answer, Response
 from .part import Part
 from .trouble import Wrong
 
@@ -23,7 +23,7 @@ class Cut(Exception):
 
 @dataclass(frozen=True)
 class Body:
-    response: http.client.HTTPResponse
+    response: Response
     length: int | None
     """Bytes of this answer as they are sent; None when the server does not say."""
     packed: bool
@@ -67,8 +67,11 @@ def resumed(answer: Answer, part: Part) -> bool:
     return not etag or not part.validator.startswith('"') or etag == part.validator
 
 
-def read_body(body: Body, part: Part, most: int, stall: float, told: Callable[[int], object]) -> None:
-    """Adds the body to the part. Raises Cut for one that is not whole, Wrong for one that is too long or not packed as it says."""
+def read_body(
+    body: Body, part: Part, most: int, stall: float, told: Callable[[int], object], alive: Callable[[], object]
+) -> None:
+    """Adds the body to the part; `alive` is told of every piece. Raises Cut for one that is not whole, Wrong for one that is too long
+    or not packed as it says."""
     came, window, began = 0, 0, time.monotonic()
     unpack: Any = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if body.packed else None
     while True:
@@ -76,6 +79,7 @@ def read_body(body: Body, part: Part, most: int, stall: float, told: Callable[[i
             piece = body.response.read1(PIECE)
         except http.client.IncompleteRead as error:
             raise Cut(f"the connection was cut after {came} bytes") from error
+        alive()
         if not piece:
             break
         came, window = came + len(piece), window + len(piece)
@@ -84,6 +88,8 @@ def read_body(body: Body, part: Part, most: int, stall: float, told: Callable[[i
             if window < SLOWEST * (now - began):
                 raise Cut(f"only {window} bytes came in {now - began:.0f} seconds")
             window, began = 0, now
+    if body.response.chunked and not body.response.line_ended:
+        raise Cut(f"the connection was cut after {came} bytes")
     if body.length is not None and came < body.length:
         raise Cut(f"the connection was cut after {came} of {body.length} bytes")
     if unpack is not None and not unpack.eof:

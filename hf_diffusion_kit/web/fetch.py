@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import HubError, KitError, SourceError
+from ..errors import KitError, NetworkError, SourceError
 from .address import Rules
 from .body import Body, Cut, read_body, resumed, stated_md5, validator
 from .lines import Answer, Lines
@@ -95,7 +95,7 @@ class Web:
         """The file at `wanted.path`, whole; None when another process was quicker. `told`: how many bytes came, as they come (fewer
         than 0 when it starts anew).
 
-        Raises SourceError for an address that may not be asked, a file that is not there, or content that is wrong twice; HubError
+        Raises SourceError for an address that may not be asked, a file that is not there, or content that is wrong twice; NetworkError
         when the network or the server fails again and again; StorageError when it cannot be written; InterruptedError after `stop`.
         """
         with writing(wanted.path):
@@ -128,7 +128,7 @@ class Web:
             except Trouble as error:
                 tries = 1 if part.have - before >= GAIN else tries + 1
                 if tries >= (self.patience.tries if self.answered or error.reached else min(2, self.patience.tries)):
-                    raise HubError(f"{error} ({tries} times in a row)", where=wanted.address, fix=hint(error)) from error
+                    raise NetworkError(f"{error} ({tries} times in a row)", where=wanted.address, fix=hint(error)) from error
                 self._wait(tries - 1, error.wait)
 
     def _attempt(self, wanted: Wanted, part: Part, told: Callable[[int], object]) -> None:
@@ -141,12 +141,12 @@ class Web:
                 self.answered = True
                 body = self._body(answer, wanted, part, told)
                 if body is not None:
-                    read_body(body, part, wanted.most, self.patience.stall, told)
+                    read_body(body, part, wanted.most, self.patience.stall, told, answer.alive)
         except KitError:
             raise
         except ssl.SSLCertVerificationError as error:
             what = f"its certificate is not valid: {error.verify_message}"
-            raise HubError(what, where=wanted.address, fix="nothing is fetched without a valid certificate") from error
+            raise NetworkError(what, where=wanted.address, fix="nothing is fetched without a valid certificate") from error
         except Cut as error:
             raise Trouble(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
@@ -217,7 +217,7 @@ class Web:
         return fetched
 
     def _asked(self, answer: Answer, address: str) -> float | None:
-        """Seconds of Retry-After. Raises HubError when that is too long."""
+        """Seconds of Retry-After, None for 0 as well. Raises NetworkError when that is too long."""
         told, seconds = answer.headers.get("Retry-After", "").strip(), None
         if told.isascii() and told.isdigit():
             seconds = float(told[:9])
@@ -227,8 +227,8 @@ class Web:
                 seconds = max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
         if seconds is not None and seconds > self.patience.asked:
             what = f"the server answered {answer.status} and asks to wait {seconds:.0f} seconds"
-            raise HubError(what, where=address, fix="try again then; what has arrived is kept")
-        return seconds
+            raise NetworkError(what, where=address, fix="try again then; what has arrived is kept")
+        return seconds or None
 
     def _wait(self, attempt: int, asked: float | None) -> None:
         patience = self.patience

@@ -7,7 +7,8 @@ import io
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ DRAINED = 65536
 
 
 class Reader(io.BufferedReader):
-    """Remembers the last line, by which a cut among the headers is known; `http.client` takes it for their end."""
+    """Remembers the last line, by which a cut among headers or between chunks is known; `http.client` takes it for their end."""
 
     last: bytes = b""
 
@@ -43,8 +44,13 @@ class Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Raises IncompleteRead for headers without an end."""
         super().begin()
-        if self.reader.last not in (b"\r\n", b"\n"):
+        if not self.line_ended:
             raise http.client.IncompleteRead(b"")
+
+    @property
+    def line_ended(self) -> bool:
+        """Whether the last line that was read is the empty one, after which headers and chunked bodies end."""
+        return self.reader.last in (b"\r\n", b"\n")
 
 
 class Line(http.client.HTTPConnection):
@@ -57,6 +63,11 @@ class Line(http.client.HTTPConnection):
         self.found, self.numbers, self.context = found, found_numbers, context
         self.raw: socket.socket | None = None
         self.used = False
+        self.moved = time.monotonic()
+        """When it last came a step further."""
+
+    def alive(self) -> None:
+        self.moved = time.monotonic()
 
     def connect(self) -> None:
         """Raises OSError with the trouble of the last number."""
@@ -71,6 +82,7 @@ class Line(http.client.HTTPConnection):
                 trouble = error
         else:
             raise trouble
+        self.alive()
         self.raw.settimeout(self.timeout)
         self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -99,14 +111,17 @@ class Answer:
     reason: str
     headers: http.client.HTTPMessage
     """Looked up whatever the case."""
-    body: http.client.HTTPResponse
+    body: Response
+    alive: Callable[[], None]
+    """To be called for every piece that is read; else the connection is given up after a while."""
 
 
 @dataclass
 class Lines:
     rules: Rules
     seconds: float
-    """Without a byte, or for all of an answer's headers, after which a connection is given up."""
+    """Without a byte, or for all of an answer's headers, after which a connection is given up. Single bytes do not count: headers,
+    the sizes of chunks and what follows them may come by drops, and for ever."""
     lookup: Lookup = look_up
     context: ssl.SSLContext | None = None
     """None: the system's and certifi's authorities, SSL_CERT_FILE as well."""
@@ -114,6 +129,7 @@ class Lines:
     _idle: dict[str, list[Line]] = field(default_factory=dict)
     _busy: set[Line] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _watch: threading.Thread | None = None
 
     @contextmanager
     def ask(self, address: str, headers: Mapping[str, str]) -> Iterator[Answer]:
@@ -126,7 +142,7 @@ class Lines:
             try:
                 location = body.headers.get("Location")
                 if body.status not in MOVED or not location:
-                    yield Answer(body.status, body.reason, body.headers, body)
+                    yield Answer(body.status, body.reason, body.headers, body, line.alive)
                     whole = self._drained(body)
                     return
                 found = follow(found, location, self.rules)
@@ -146,21 +162,18 @@ class Lines:
         for line in idle:
             line.hang_up()
 
-    def _answer(self, found: Target, headers: Mapping[str, str]) -> tuple[Line, http.client.HTTPResponse]:
+    def _answer(self, found: Target, headers: Mapping[str, str]) -> tuple[Line, Response]:
         while True:
             line = self._line(found)
             again = line.used
-            watch = threading.Timer(self.seconds, line.cut)  # against headers that come byte by byte
-            watch.daemon = True
             try:
                 if not again:
                     line.connect()
-                watch.start()
-                if not again:
                     line.secure()
                 line.request("GET", found.path, headers={"Host": found.origin, **headers})
-                body = line.getresponse()
+                body: Response = line.getresponse()  # type: ignore[assignment]
                 line.used = True
+                line.alive()
                 return line, body
             except (OSError, http.client.HTTPException):
                 self._done(line, None, whole=False)
@@ -169,20 +182,22 @@ class Lines:
             except BaseException:
                 self._done(line, None, whole=False)
                 raise
-            finally:
-                watch.cancel()
 
     def _line(self, found: Target) -> Line:
         with self._lock:
             kept = self._idle.get(found.address.removesuffix(found.path))
             line = kept.pop() if kept else None
             if line is not None:
+                line.alive()
                 self._busy.add(line)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._cut_what_hangs, daemon=True)
+                self._watch.start()
         if line is None:
-            context = None
+            found_numbers, context = numbers(found, self.rules, self.lookup), None
             if found.scheme == "https":
                 context = self.context = self.context or trusted()
-            line = Line(found, numbers(found, self.rules, self.lookup), context, self.seconds)
+            line = Line(found, found_numbers, context, self.seconds)
             with self._lock:
                 self._busy.add(line)
         if self.stopped.is_set():
@@ -190,7 +205,14 @@ class Lines:
             raise ConnectionAbortedError("stopped")
         return line
 
-    def _done(self, line: Line, body: http.client.HTTPResponse | None, whole: bool) -> None:
+    def _cut_what_hangs(self) -> None:
+        while not self.stopped.wait(min(1.0, self.seconds / 4)):
+            with self._lock:
+                hang = [line for line in self._busy if line.raw is not None and time.monotonic() - line.moved > self.seconds]
+            for line in hang:
+                line.cut()
+
+    def _done(self, line: Line, body: Response | None, whole: bool) -> None:
         """Keeps the connection if its answer was read to the end and the server keeps it too."""
         with self._lock:
             self._busy.discard(line)
@@ -202,7 +224,7 @@ class Lines:
             body.close()
         line.hang_up()
 
-    def _drained(self, body: http.client.HTTPResponse) -> bool:
+    def _drained(self, body: Response) -> bool:
         """Whether the answer ends within a few bytes."""
         if body.isclosed():
             return True

@@ -96,6 +96,8 @@ class Part:
 def writing(path: Path) -> Iterator[None]:
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
         raise StorageError(what, where=path, fix="free space, or name another folder", case=3) from error
