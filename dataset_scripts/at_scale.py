@@ -2,8 +2,7 @@
 
 Why: a billion pictures are Parquet shards somewhere, and no list of them fits in memory. `datasets` streams them and gives each node
 its share (whole shards when their number is a multiple of the nodes; else every node reads all and keeps its rows). A node's part is
-written whole or not at all: a job that was cut off is started again as it was, and parts that are there are not made again. A part
-takes memory for its captions, not for its pictures.
+written whole or not at all: a job that was cut off is started again as it was, and makes what is missing. Memory: captions alone.
 
     # once, while the pictures are still addresses: img2dataset writes Parquet that has them inside
     img2dataset --url_list urls.parquet --input_format parquet --url_col url --caption_col caption --output_format parquet \\
@@ -17,15 +16,17 @@ takes memory for its captions, not for its pictures.
 """
 
 import argparse
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 from datasets.distributed import split_dataset_by_node
 
-from hf_diffusion_kit import Captioned, load_captioned
-from hf_diffusion_kit.errors import KitError
+from hf_diffusion_kit import load_captioned
+from hf_diffusion_kit.errors import KitError, SourceError, StorageError
 
 
 def node() -> tuple[int, int]:
@@ -36,9 +37,7 @@ def node() -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "files", help="Parquet shards with pictures and captions: a pattern, on disk or hf://datasets/user/name/..."
-    )
+    parser.add_argument("files", help="Parquet shards with pictures and captions: a pattern, on disk or hf://datasets/...")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--match", help="regular expression that one of the captions must match")
     parser.add_argument("--min-words", type=int)
@@ -46,15 +45,30 @@ def main() -> None:
     args = parser.parse_args()
     rank, nodes = node()
     part = args.out / f"part-{rank:05d}-of-{nodes:05d}"
+    choice = {name: told for name in ("match", "min_words") if (told := getattr(args, name)) is not None}
+    made_of = f"the shards are {'/'.join(Path(args.files).parts[-2:])}, their captions {args.caption_column or 'known by name'}"
+    if other := [path for path in sorted(args.out.glob("part-*")) if not path.name.endswith(f"-of-{nodes:05d}")]:
+        raise StorageError(f"is a part of another number of nodes than {nodes}", where=other[0], fix="name another --out", case=3)
     if (part / "facts.json").is_file():
-        data = Captioned.open(part)
+        try:
+            facts = json.loads((part / "facts.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError("cannot be read", where=part, fix="remove it", case=3) from error
+        if facts.get("choice") != choice or made_of not in facts.get("notes", ()):
+            raise StorageError("was made of other shards, or by another choice", where=part, fix="name another --out", case=3)
     else:
         stream = datasets.load_dataset("parquet", data_files=args.files, split="train", streaming=True)
         mine = split_dataset_by_node(stream, rank=rank, world_size=nodes)
-        choice = {"match": args.match, "min_words": args.min_words, "caption_column": args.caption_column}
-        data = load_captioned(mine, on_bad_image="skip", **choice)
-        data.save(part)
-    print(f"node {rank} of {nodes}: {len(data)} pictures, left out: {data.left_out or 'none'}")
+        try:
+            data = load_captioned(mine, on_bad_image="skip", caption_column=args.caption_column, **choice)
+        except SourceError as error:
+            if error.case != 10:
+                raise
+            print(f"node {rank} of {nodes}: 0 pictures: {error.message}")  # nothing of its share is wanted: no part, no fault
+            return
+        replace(data, record=replace(data.record, notes=(*data.notes, made_of))).save(part)
+        facts = {"rows": len(data), "left_out": data.left_out}
+    print(f"node {rank} of {nodes}: {facts['rows']} pictures, left out: {facts['left_out'] or 'none'}")
 
 
 if __name__ == "__main__":

@@ -198,7 +198,12 @@ def examine(job: Job, family: Family, rows: Captioned) -> None:
 
     size = min(training_size(family, job.recipe.training))
     most = family.pipe.tokenizer.model_max_length
-    for line in check(rows, resolution=size, count_tokens=count, tokens=most, progress=job.progress).advice:
+    try:
+        report = check(rows, resolution=size, count_tokens=count, tokens=most, progress=job.progress)
+    except KitError as error:  # training will meet it again where it matters
+        job.say(f"data: the doctor could not look: {error}")
+        return
+    for line in report.advice:
         job.say(f"data: {line}")
 
 

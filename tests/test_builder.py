@@ -100,7 +100,11 @@ def test_several_splits_are_one_train(folder: Path, tmp_path: Path, cache: str) 
                 for note in content["annotations"]:
                     note["image_id"] += first
                 path.write_text(json.dumps(content))
-    for choice in ({}, {"count": 7}, {"category": "dog"}):
+    notes = tmp_path / "annotations/instances_train2014.json"
+    content = json.loads(notes.read_text())
+    content["annotations"] = [note for note in content["annotations"] if note["category_id"] != 34]
+    notes.write_text(json.dumps(content))  # a frisbee is in one split alone
+    for choice in ({}, {"count": 7}, {"category": "dog"}, {"category": "frisbee", "count": 2}):
         same = load_captioned("coco", annotations=tmp_path / "annotations", images=tmp_path, **choice)
         assert rows(live(tmp_path, cache, **choice)) == rows(same.dataset)
     one = live(tmp_path, cache, split="val2014")

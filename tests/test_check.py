@@ -183,6 +183,19 @@ def test_2014_and_2017_are_known_for_the_same_pictures(tmp_path: Path) -> None:
         check(tmp_path / "old", against=tmp_path / "gone")
 
 
+@pytest.mark.parametrize("quality", [None, 50])
+def test_a_copy_that_sorts_earlier_hides_no_picture_of_the_same_number(quality: int | None, tmp_path: Path) -> None:
+    name = "000000000139.jpg"
+    fill(tmp_path / "a", [name])
+    (tmp_path / "a/000000000001_copy.jpg").write_bytes((tmp_path / "a" / name).read_bytes())
+    (tmp_path / "b").mkdir()
+    content = (tmp_path / "a" / name).read_bytes() if quality is None else encoded(picture(0), quality=quality)
+    (tmp_path / "b" / name).write_bytes(content)
+    report = check(tmp_path / "a", against=tmp_path / "b", prompt="x")
+    assert not any("COCO number" in note for note in report.notes)
+    assert "COCO 139" in [leak.how for leak in report.leaks] if quality else [leak.how for leak in report.leaks] == ["same bytes"]
+
+
 def test_every_form_can_be_compared_with_every_other(tmp_path: Path) -> None:
     coco(tmp_path / "coco", 3)
     saved = load_captioned("coco", annotations=tmp_path / "coco/annotations", images=tmp_path / "coco").save(tmp_path / "saved")
@@ -273,3 +286,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert main(["check", str(fine), "--prompt", "x", "--resolution", "512", "--strict"]) == 3
     assert main(["check", str(fine), "--prompt", "x", "--sheet", str(tmp_path / "no/s.png")]) == 5
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_folder_is_named_without_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.parquet").symlink_to(tmp_path / "gone")
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "mine", Path("mine")):
+        (fault,) = check(path).broken
+        assert fault.name == "mine" and fault.what.endswith("No such file or directory")
+        assert str(tmp_path) not in repr(fault)
+    (tmp_path / "mine/a.parquet").unlink()
+    (tmp_path / "mine/a.parquet").mkdir()
+    assert [str(tmp_path) in repr(fault) for fault in check(tmp_path / "mine").broken] == [False]
+
+
+def test_a_home_of_nobody_is_one_line() -> None:
+    for look in (check, load_captioned):
+        with pytest.raises(SourceError, match="~nobody-of-this-name/x: nobody has that home folder"):
+            look("~nobody-of-this-name/x")

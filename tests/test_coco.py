@@ -229,3 +229,9 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
         load_captioned("coco", annotations=tmp_path, images=tmp_path / "none")
     with pytest.raises(SourceError, match=r"no captions_\*\.json"):
         load_captioned("coco", annotations=tmp_path, images=tmp_path)
+
+
+def test_a_home_folder_may_be_named_by_its_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coco(tmp_path / "set")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(load_captioned("coco", annotations="~/set/annotations", images="~/set")) == 6

@@ -109,6 +109,10 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "zero byte": ([{**DOG, "instance_data_dir": "do\0g"}], r"\[0\]\.instance_data_dir: there is no folder"),
     "long": ([{**DOG, "instance_data_dir": "d" * 5000}], r"\[0\]\.instance_data_dir: there is no folder"),
+    "home of nobody": (
+        [{**DOG, "instance_data_dir": "~nobody-of-this-name/x"}],
+        r"\[0\]\.instance_data_dir: '~nobody-of-this-name/x': nobody has that home",
+    ),
     "placeholder": ([{**DOG, "instance_prompt": "sks [filewords]"}], r"holds \[filewords\], which is not filled in"),
     "own class": ([{**DOG, "class_data_dir": "./dog"}], r"\[0\]\.class_data_dir: lies in the folder of the instance pictures"),
     "class inside": ([{**DOG, "class_data_dir": "dog/class"}], r"lies in the folder of the instance pictures"),

@@ -71,7 +71,10 @@ def test_only_coco_is_said_to_be_english_and_drawn_from_coco() -> None:
     assert not {"language", "source_datasets", "annotations_creators"} & translated.keys()
 
 
-@pytest.mark.parametrize(("rows", "size"), [(999, "n<1K"), (1000, "1K<n<10K"), (82_783, "10K<n<100K"), (10**8, "n>10M")])
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(999, "n<1K"), (1000, "1K<n<10K"), (82_783, "10K<n<100K"), (10**7, "10M<n<100M"), (10**8, "100M<n<1B"), (10**12, "n>1T")],
+)
 def test_size(rows: int, size: str) -> None:
     assert front_matter.read(card("own-pictures", rows=rows))["size_categories"] == [size]
 

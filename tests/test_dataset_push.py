@@ -167,6 +167,14 @@ def test_what_was_written_into_the_folder_goes_with_it(mine: Captioned, hub: Loc
     assert card(hub).endswith("\nOf Rex.\n") and "your text in mine/README.md was not used" in heard[0]
 
 
+def test_a_card_that_is_not_utf8_is_one_line(mine: Captioned, hub: LocalHub, tmp_path: Path) -> None:
+    folder = mine.save(tmp_path / "mine")
+    with (folder / "README.md").open("ab") as file:
+        file.write("Müller".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"README\.md: is not UTF-8"):
+        push_folder(folder, REPO, hub=hub.endpoint, token=hub.token, say=quiet)
+
+
 def test_a_dry_run_shows_the_plan_and_sends_nothing(dogs: Captioned, hub: LocalHub) -> None:
     heard: list[str] = []
     told = push(dogs, hub, dry_run=True, say=heard.append)

@@ -97,28 +97,56 @@ def test_load_dataset_does_not_take_the_folder_for_a_script() -> None:
     assert all(f"`{name}`" in readme for name in NAMES)
 
 
+def at_scale(at: Path, nodes: int, *words: str) -> list[tuple[int, str, str]]:
+    """All nodes at once: exit code, what was printed, what was said to be wrong."""
+    command = [sys.executable, str(SCRIPTS / "at_scale.py"), str(at / "shards/*.parquet"), "--out", "out", *words]
+    running = []
+    for rank in range(nodes):
+        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(nodes), "HF_HOME": str(at / "home")}
+        running.append(
+            subprocess.Popen(command, env=environment, cwd=at, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    said = [process.communicate(timeout=100) for process in running]
+    return [(process.returncode, *words) for process, words in zip(running, said, strict=True)]
+
+
 @pytest.mark.parametrize("shards", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_four_nodes_cover_every_row_exactly_once(shards: int, tmp_path: Path) -> None:
-    """Shards that four nodes can share evenly, and shards that they cannot; then one node is started again."""
+    """Shards that four nodes can share evenly, and shards that they cannot; rows without ids, as most sets of the web have them."""
     names = [f"{number:03d}.jpg" for number in range(26)]
     texts = [f"picture {number} of a {'dog' if number % 3 else 'cat'}" for number in range(26)]
     rows = load_captioned(metadata(fill(tmp_path / "raw", names), list(zip(names, texts, strict=True)))).dataset
     for number in range(shards):
-        shard = rows.shard(shards, number, contiguous=True)
+        shard = rows.select_columns(["image", "text"]).shard(shards, number, contiguous=True)
         shard.to_parquet(str(tmp_path / f"shards/{number:05d}.parquet"))
-    words = [sys.executable, str(SCRIPTS / "at_scale.py"), str(tmp_path / "shards/*.parquet"), "--out", "out", "--match", "dog"]
-    nodes = []
-    for rank in range(4):
-        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "4", "HF_HOME": str(tmp_path / "home")}
-        nodes.append(
-            subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    for process in nodes:
-        _, err = process.communicate(timeout=100)
-        assert process.returncode == 0, err[-2000:]
+    for code, _, wrong in at_scale(tmp_path, 4, "--match", "dog"):
+        assert code == 0, wrong[-2000:]
     parts = [Captioned.open(folder) for folder in sorted((tmp_path / "out").glob("part-*"))]
-    found = [name for part in parts for name in part.dataset["file_name"]]
-    expected = [name for name, text in zip(names, texts, strict=True) if "dog" in text]
+    found = [text for part in parts for text in part.dataset["text"]]
+    expected = [text for text in texts if "dog" in text]
     assert len(parts) == 4 and all(len(part) for part in parts)
-    assert sorted(found) == expected  # none missing, none twice
+    assert sorted(found) == sorted(expected)  # none missing, none twice
+    assert len({name for part in parts for name in part.dataset["image_id"]}) == len(expected)
+    assert len(load_captioned(tmp_path / "out")) == len(expected)  # told apart when they are read as one
     assert sum(sum(part.left_out.values()) for part in parts) == 26 - len(expected)
+
+
+def test_a_part_is_taken_only_for_what_it_was_made_of(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    texts = ["a dog", "a dog too", "a cat", "a cat too"]
+    rows = load_captioned(metadata(fill(tmp_path / "raw", names), list(zip(names, texts, strict=True)))).dataset
+    for number in range(2):
+        rows.shard(2, number, contiguous=True).to_parquet(str(tmp_path / f"shards/{number:05d}.parquet"))
+    first, second = at_scale(tmp_path, 2, "--match", "dog")
+    assert first[:2] == (0, "node 0 of 2: 2 pictures, left out: none\n"), first
+    assert second[0] == 0 and second[1].startswith("node 1 of 2: 0 pictures: not one picture is left"), (
+        second
+    )  # no fault of its own
+    [part] = (tmp_path / "out").glob("part-*")
+    (part / "data/train-00000-of-00001.parquet").write_bytes(b"")  # nothing but the facts is opened
+    before = sorted((path, path.stat().st_mtime_ns) for path in part.rglob("*"))
+    assert at_scale(tmp_path, 2, "--match", "dog") == [first, second]
+    for nodes, words in ((2, ("--match", "cat")), (2, ("--match", "dog", "--caption-column", "text")), (1, ("--match", "dog"))):
+        code, _, wrong = at_scale(tmp_path, nodes, *words)[0]
+        assert code == 5 and wrong.count("\n") == 1 and "part-00000-of-00002" in wrong, wrong
+    assert sorted((path, path.stat().st_mtime_ns) for path in part.rglob("*")) == before

@@ -12,12 +12,14 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import faulty
-from hf_diffusion_kit.data.archives import Archive
+from hf_diffusion_kit.data import archives
+from hf_diffusion_kit.data.archives import Archive, take_out
 from hf_diffusion_kit.data.arrivals import place_of
 from hf_diffusion_kit.data.base import Row
 from hf_diffusion_kit.data.coco import Coco
@@ -522,6 +524,22 @@ def test_an_archive_that_is_not_as_it_should_be(made: Any, why: str, server: fau
         downloads(server, tmp_path / "coco").annotations(SPLIT)
     assert caught.value.code == "E-DATA-12"
     assert files_in(tmp_path / "coco") == ["annotations_trainval2014.zip"]
+
+
+def test_an_archive_that_is_gone_or_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to = tmp_path / "out/captions_val2014.json"
+    with pytest.raises(SourceError, match=r"z\.zip: cannot be read: No such file") as caught:
+        take_out(tmp_path / "z.zip", to.name, to)
+    assert caught.value.code == "E-DATA-12"
+    zipped(tmp_path / "z.zip", {f"annotations/{to.name}": "{}"})
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "os", SimpleNamespace(fsync=full))
+    with pytest.raises(StorageError, match="No space left"):
+        take_out(tmp_path / "z.zip", to.name, to)
+    assert files_in(tmp_path / "out") == []
 
 
 def test_of_two_files_with_one_name_none_is_taken(server: faulty.Faulty, tmp_path: Path) -> None:

@@ -372,3 +372,10 @@ def test_pictures_given_by_address_are_not_fetched() -> None:
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     with pytest.raises(SourceError, match="only an address"):
         as_captioned(datasets.Dataset.from_dict({"image": pictures, "text": ["x"]}, features=features))
+
+
+@pytest.mark.parametrize("content", ["\u00a0", "\x1c"])
+def test_a_table_of_spaces_that_only_unicode_knows_is_empty(content: str, tmp_path: Path) -> None:
+    (fill(tmp_path, ["a.jpg"]) / "metadata.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"metadata\.csv: is empty"):
+        load_captioned(tmp_path)

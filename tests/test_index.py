@@ -17,10 +17,10 @@ from hf_diffusion_kit.data import index as index_module
 from hf_diffusion_kit.data.annotations import CAPTIONS, stream
 from hf_diffusion_kit.data.coco import Coco
 from hf_diffusion_kit.data.index import open_index
-from hf_diffusion_kit.data.index_columns import SCHEMA, is_whole
+from hf_diffusion_kit.data.index_columns import FILES, MANIFEST, SCHEMA, is_whole
 from hf_diffusion_kit.data.subset import Subset
 from hf_diffusion_kit.data.where import cache_folder
-from hf_diffusion_kit.errors import SourceError
+from hf_diffusion_kit.errors import SourceError, StorageError
 from pictured import coco
 from test_coco import BAD
 
@@ -234,6 +234,30 @@ def test_it_works_where_the_home_may_not_be_written(tmp_path: Path, monkeypatch:
     assert list((tmp_path / "tmp").glob("hf_diffusion_kit-*/annotations/*"))
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="a temporary folder of one's own")
+def test_a_trap_in_the_temporary_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "~nobody-of-this-name/hf")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    usual = tmp_path / f"hf_diffusion_kit-{os.getuid()}"
+    assert cache_folder("x") == usual / "x" and usual.stat().st_mode & 0o777 == 0o700
+    usual.chmod(0o777)  # anybody may write there
+    other = cache_folder("x")
+    assert other.parent.parent == tmp_path and other.parent != usual and other == cache_folder("x")
+    (usual / "x").rmdir()
+    usual.rmdir()
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    usual.symlink_to(tmp_path / "theirs")
+    assert cache_folder("y") == other.with_name("y") and not list((tmp_path / "theirs").iterdir())
+
+
+def test_no_place_at_all_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match=r"file: can be written neither here nor .*Fix: set HF_HOME"):
+        cache_folder("spool")
+
+
 def test_ids_may_be_numbers_texts_or_both(tmp_path: Path) -> None:
     captions, instances = pair(tmp_path, count=12)
     expected = list(Coco(captions.parent, None).rows(Subset(category=("dog",))))
@@ -296,6 +320,45 @@ def test_ids_keep_their_kind_in_every_window(tmp_path: Path) -> None:
     index = open_index(file)
     assert index.column("image_id", np.arange(3)) == ["1", "7", "007"]
     assert index.column("captions", np.arange(3)) == [["said of 1"], ["said of 7"], ["said of '007'"]]
+
+
+def test_every_byte_is_read_once_and_again_when_the_files_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that finds the files as they were checked does not read them; a change that keeps size and times is seen."""
+    files = pair(tmp_path)
+    at_rest(monkeypatch)
+    first = open_index(*files)
+    looked: list[Path] = []
+
+    def watched(folder: Path) -> bool:
+        looked.append(folder)
+        return is_whole(folder)
+
+    monkeypatch.setattr(index_module, "is_whole", watched)
+    for _ in range(3):
+        monkeypatch.setattr(index_module, "_WHOLE", {})  # as a new process
+        assert open_index(*files) == first
+    assert len(looked) == 1
+    target = first.folder / "thing_share.npy"
+    before, content = target.stat(), target.read_bytes()
+    target.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = open_index(*files)  # the same process
+    assert target.read_bytes() == content and "damaged" in " ".join(again.findings().notes)
+
+
+def test_a_manifest_that_says_something_else_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = pair(tmp_path)
+    at_rest(monkeypatch)
+    manifest = open_index(*files).folder / "manifest.json"
+    for old, new in (('"pictures": 6', '"pictures": 5'), ('"files": {', '"none": {')):
+        assert old in manifest.read_text()
+        manifest.write_text(manifest.read_text().replace(old, new))
+        assert len(open_index(*files)) == 6 and old in manifest.read_text()
+
+
+def test_what_waits_on_disk_while_an_index_is_made_is_gone(tmp_path: Path) -> None:
+    folder = open_index(*pair(tmp_path)).folder
+    assert {path.name for path in folder.iterdir()} == {*FILES, MANIFEST}
 
 
 @pytest.mark.parametrize("width", [1 << 40, -1e300, 1e300])

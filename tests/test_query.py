@@ -256,6 +256,61 @@ def test_categories_of_one_name_are_one(tmp_path: Path) -> None:
     assert not both & set(asked(tmp_path, not_category="DOG")[0])
 
 
+def test_objects_that_are_not_counted_are_told(tmp_path: Path) -> None:
+    pair(tmp_path)
+    file = tmp_path / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    dogs = [thing for thing in content["annotations"] if thing["category_id"] == 18]
+    dogs[0]["area"] = None
+    dogs[1]["area"] = 1e300  # beyond what float32 holds, and large enough
+    dogs[1]["iscrowd"] = dogs[0]["iscrowd"] = None
+    stray = [{"image_id": 5000, "category_id": 18}, {"image_id": dogs[0]["image_id"], "category_id": 99}]
+    content["annotations"] += stray
+    file.write_text(json.dumps(content))
+    _, findings = asked(tmp_path, category="dog", min_area=0.1)
+    notes = " ".join(findings.notes)
+    assert "no area, or of pictures that state no size, were not counted" in notes
+    told = open_index(tmp_path / "captions_val2017.json", file).findings().notes
+    assert "objects of categories without a name were not counted: 1" in told
+    assert "objects of pictures that are not listed or have no caption were not counted: 1" in told
+
+
+def test_without_objects_their_conditions_are_an_error(tmp_path: Path) -> None:
+    pair(tmp_path)
+    index = open_index(tmp_path / "captions_val2017.json")
+    for told in ({"category": "dog"}, {"not_category": "dog"}, {"supercategory": "animal"}, {"min_area": 0.1}):
+        with pytest.raises(SourceError, match=r"no category of objects is known. Fix: put instances_val2017\.json beside"):
+            query(index, Subset.of(**told), Findings())
+
+
+ADDRESS = "http://images.cocodataset.org"
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "told", "address"),
+    [
+        (
+            "val2014",
+            "COCO_val2014_000000000009.jpg",
+            "http://mscoco.org/images/9",
+            f"{ADDRESS}/val2014/COCO_val2014_000000000009.jpg",
+        ),
+        ("mixed", "COCO_train2014_000000000009.jpg", "", f"{ADDRESS}/train2014/COCO_train2014_000000000009.jpg"),
+        ("val2017", "000000000009.jpg", "", f"{ADDRESS}/val2017/000000000009.jpg"),
+        ("val2017", "000000000009.jpg", "https://mirror.org/9.jpg", "https://mirror.org/9.jpg"),
+        ("mine", "000000000009.jpg", "", ""),
+        ("mine", "a.jpg", "http://mscoco.org/images/9", "http://mscoco.org/images/9"),
+        ("val2017", "holiday.jpg", "", ""),
+        ("val2017", "COCO_mine_000000000009.jpg", "", ""),
+    ],
+)
+def test_official_pictures_have_the_address_that_lives(split: str, name: str, told: str, address: str, tmp_path: Path) -> None:
+    image = {"id": 9, "file_name": name, "coco_url": told}
+    content = {"images": [image], "annotations": [{"image_id": 9, "id": 1, "caption": "x"}]}
+    (tmp_path / f"captions_{split}.json").write_text(json.dumps(content))
+    assert [row.coco_url for row in Coco(tmp_path, None).rows(Subset())] == [address]
+
+
 def test_a_licence_that_no_picture_has_is_no_error(tmp_path: Path) -> None:
     pair(tmp_path)
     file = tmp_path / "captions_val2017.json"

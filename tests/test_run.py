@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from filelock import FileLock
 import pictured
 import tiny
 import toyset
-from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, Run, load_captioned
+from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, Run, job, load_captioned
 from hf_diffusion_kit.errors import ConfigError, HubError, ModelError, SourceError, Stopped, StorageError
 from hf_diffusion_kit.job import train
 from hf_diffusion_kit.testing import LocalHub
@@ -59,6 +60,19 @@ def test_rows_without_pixels_are_refused_before_anything_is_made(base: Path, tmp
         with pytest.raises(SourceError, match="addresses of its pictures, not their pixels") as caught:
             LoraTrainer(str(base), out=tmp_path / "run", **SMALL).fit(given, say=lambda _: None, progress=False)
         assert "\n" not in caught.value.line() and not (tmp_path / "run").exists()
+
+
+def test_what_the_doctor_cannot_read_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SourceError("cannot be read", where="row 3")
+
+    monkeypatch.setattr(job, "check", refuse)
+    monkeypatch.setattr(job, "training_size", lambda *_: (32, 32))
+    said: list[str] = []
+    told: Any = SimpleNamespace(recipe=SimpleNamespace(training=None), progress=False, say=said.append)
+    family: Any = SimpleNamespace(pipe=SimpleNamespace(tokenizer=SimpleNamespace(model_max_length=77)))
+    job.examine(told, family, None)  # type: ignore[arg-type]
+    assert len(said) == 1 and said[0].startswith("data: the doctor could not look: ") and "row 3" in said[0]
 
 
 def test_the_record_explains_the_run(run: Run) -> None:

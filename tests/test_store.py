@@ -6,13 +6,16 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -22,9 +25,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hf_diffusion_kit.data import Captioned, as_captioned, load_captioned, saved, shards
+from hf_diffusion_kit.data import Captioned, as_captioned, durable, load_captioned, saved, shards
 from hf_diffusion_kit.data.addresses import secure
+from hf_diffusion_kit.data.passing import contents_at
 from hf_diffusion_kit.data.spool import BATCH_ROWS
+from hf_diffusion_kit.data.where import cache_folder
 from hf_diffusion_kit.errors import ConfigError, SourceError
 from hf_diffusion_kit.records import file_sha256
 from pictured import coco, encoded, fill, metadata, picture
@@ -233,6 +238,72 @@ def test_foreign_parquet_stays_on_disk(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match="Parquet cannot be read"):
         load_captioned(tmp_path)
+
+
+@pytest.mark.parametrize("compression", ["snappy", "gzip", "lz4", "zstd"])
+def test_damaged_foreign_parquet_is_one_line(compression: str, tmp_path: Path) -> None:
+    table = pa.table({"image": [encoded(picture(n)) for n in range(3)], "text": [f"{n} " + "word " * 400 for n in range(3)]})
+    pq.write_table(table, tmp_path / "a.parquet", compression=compression, use_dictionary=False)
+    column = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(1)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    end = column.data_page_offset + column.total_compressed_size
+    content[end - 30 : end] = b"\xff" * 30
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(SourceError, match="its Parquet cannot be read"):
+        load_captioned(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to("/nowhere/x.parquet"), "cannot be read: No such file or directory"),
+        (lambda path: path.mkdir(), "its Parquet cannot be read"),
+    ],
+)
+def test_parquet_that_is_no_file_is_one_line(make: Any, words: str, tmp_path: Path) -> None:
+    make(tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=words):
+        load_captioned(tmp_path)
+
+
+def test_a_cache_that_is_emptied_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    pictures = fill(tmp_path, ["a.jpg"])
+    load_captioned(pictures, prompt="x")
+    for folder in cache_folder("spool").glob(f"{os.getpid()}-*"):
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    assert len(load_captioned(pictures, prompt="y")) == 1
+
+
+def test_an_error_that_is_kept_holds_no_picture(tmp_path: Path) -> None:
+    content = encoded(picture(0))
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(SourceError) as caught:
+        load_captioned(tmp_path, prompt="x")
+    assert "_decoded" not in {frame.name for frame in traceback.extract_tb(caught.tb)}
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+    def read_one(place: int, record: Any) -> bytes:
+        raise SourceError("is broken", where=place) from ValueError()
+
+    stream = datasets.Dataset.from_dict({"n": [0, 1]}).to_iterable_dataset()
+    for error in contents_at(stream, [1, 0], read_one, "stream"):
+        assert isinstance(error, SourceError) and error.__traceback__ is error.__cause__ is None
+
+
+def test_windows_syncs_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable.sync(tmp_path)
+    opened: list[Path] = []
+
+    def open_file(path: Path, flags: int) -> int:
+        opened.append(path)
+        return os.open(path, flags)
+
+    windows = SimpleNamespace(name="nt", open=open_file, fsync=os.fsync, close=os.close, O_RDWR=os.O_RDWR)
+    monkeypatch.setattr(durable, "os", windows)
+    (tmp_path / "a").touch()
+    durable.sync(tmp_path)
+    durable.sync(tmp_path / "a")
+    assert opened == [tmp_path / "a"]
 
 
 # Without pixels

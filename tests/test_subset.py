@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -16,8 +17,10 @@ from PIL import Image
 from hf_diffusion_kit.cards import front_matter
 from hf_diffusion_kit.cli import main
 from hf_diffusion_kit.data import SOURCES, Captioned, as_captioned, load_captioned, saved, shards
+from hf_diffusion_kit.data.check import check
 from hf_diffusion_kit.data.features import FEATURES
-from hf_diffusion_kit.errors import SourceError, StorageError
+from hf_diffusion_kit.data.subset import Subset
+from hf_diffusion_kit.errors import ConfigError, SourceError, StorageError
 from hf_diffusion_kit.records import file_sha256
 from pictured import coco, encoded, fill, metadata, picture
 
@@ -25,6 +28,10 @@ from pictured import coco, encoded, fill, metadata, picture
 def people(folder: Path, **options: Any) -> Captioned:
     coco(folder / "my set", 12)
     return load_captioned("coco", annotations=folder / "my set/annotations", images=folder / "my set/val2014", **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def stock(folder: Path, cwd: Path, *words: str) -> Any:
@@ -195,6 +202,59 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith((".tmp", ".old"))]
 
 
+def test_a_link_stays_one_and_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = people(tmp_path, count=2)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert load_captioned(data.save(tmp_path / "link")) == data
+    assert (tmp_path / "link").is_symlink() and load_captioned(tmp_path / "disk") == data
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # replaced, it would be gone under whoever stands in it
+    with pytest.raises(StorageError, match=r"^\.: is the folder that you are in"):
+        data.save(".")
+    assert load_captioned(data.save("inside")) == data and names(tmp_path) == ["disk", "here", "link", "my set"]
+
+
+def test_the_old_subset_comes_back_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, other = people(tmp_path, count=3), people(tmp_path, count=2)
+    folder, replace = data.save(tmp_path / "out"), Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name.startswith(".tmp"):
+            raise OSError(13, "Permission denied")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(StorageError, match="Permission denied"):
+            other.save(folder, overwrite=True)
+    assert load_captioned(folder) == data and names(tmp_path) == ["my set", "out"]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"count": 1.0}, "count: must be a whole number, got 1.0"),
+        ({"count": "2"}, "count: must be a whole number, got '2'"),
+        ({"count": True}, "count: must be a whole number"),
+        ({"seed": None}, "seed: must be a whole number"),
+        ({"min_aspect": "1"}, "min_aspect: must be a number"),
+        ({"crowd": "no"}, "crowd: must be True or False"),
+        ({"match": 7}, "match: must be text"),
+        ({"caption": 1}, "caption: must be text"),
+    ],
+)
+def test_a_condition_of_another_type_is_named(told: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Subset(**told)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Subset(count=np.int64(3), min_aspect=np.float32(0.5)).digest == Subset(count=3, min_aspect=0.5).digest  # type: ignore[arg-type]
+
+
 def test_large_sets_have_several_files_of_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{n:03d}.jpg" for n in range(230)]
     data = load_captioned(fill(tmp_path / "many", names), prompt="x")
@@ -216,6 +276,17 @@ def test_choosing_from_a_saved_subset(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="captions that would not be used"):
         load_captioned(folder, prompt="a dog")
     assert load_captioned(folder, prompt="a dog", ignore_captions=True).example(0).captions == ("a dog",)
+
+
+def test_a_subset_whose_text_is_a_join_is_a_set_like_any_other(tmp_path: Path) -> None:
+    data = people(tmp_path, caption="all")
+    folder = data.save(tmp_path / "out")
+    assert len(data.dataset["captions"][0]) == 5 and data.dataset["captions"][0] != [data.dataset["text"][0]]
+    for report in (check(data), check(folder)):
+        assert report.pictures == 12 and not report.broken
+    for again in (load_captioned(folder, count=12), as_captioned(data.dataset), as_captioned(data.dataset.to_iterable_dataset())):
+        assert sorted(again.dataset["captions"][:]) == sorted(data.dataset["captions"][:])
+        assert not any("not used" in note for note in again.notes)
 
 
 def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) -> None:

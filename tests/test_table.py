@@ -34,7 +34,11 @@ def images(count: int, name: str = "image") -> datasets.Dataset:
 
 
 def table(name: str = "image", **columns: list[Any]) -> datasets.Dataset:
+    """`image`: which picture each row has, where rows share one."""
+    which = columns.pop("image", None)
     data = images(len(next(iter(columns.values()))), name)
+    if which:
+        data = data.select(which).flatten_indices()
     for column, values in columns.items():
         data = data.add_column(column, values)
     return data
@@ -59,7 +63,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "sentences_raw": {"sentences_raw": PAIRS},
     "flat by image_id": {**FLAT, "image_id": [1, 1, 2, 2]},
     "flat by imgid": {**FLAT, "imgid": [0, 0, 1, 1]},
-    "flat by filename": {**FLAT, "filename": ["x.jpg", "x.jpg", "y.jpg", "y.jpg"]},
+    "flat by filename": {**FLAT, "filename": ["x.jpg", "x.jpg", "y.jpg", "y.jpg"], "image": [0, 0, 1, 1]},
+    "all of the captions joined in text": {"text": ["a b", "c d"], "captions": PAIRS, "image_id": ["1", "2"]},
     "one of the captions in text": {"text": ["b", "c"], "captions": PAIRS, "image_id": ["1", "2"], "split": ["a", "b"]},
     "webdataset, txt": {"name": "jpg", "txt": ["a\nb\n", "c"], "__key__": ["0", "1"]},
     "webdataset, json": {"name": "jpg", "json": [{"captions": ["a", "b"], "cocoid": 3}, {"captions": ["c"], "cocoid": 4}]},
@@ -107,6 +112,31 @@ def test_a_draw_depends_on_ids_not_on_the_order_of_rows(form: str) -> None:
         example = drawn[0].example(n)
         assert example.image.tobytes() == data[int(example.image_id[2:])]["image"].tobytes()
         assert example.captions == (f"text {example.image_id[2:]}",)
+
+
+def test_a_name_is_an_id_only_while_the_picture_is_the_same() -> None:
+    rows = {"text": [f"{n}" for n in range(6)], "image": [0, 1, 0, 1, 4, 5]}
+    for column in ("filename", "key"):
+        data = table(**rows, **{column: ["a"] * 4 + ["b", "c"]})
+        there = gather(Table(data), Choice(Subset()))
+        assert told(there) == [["0", "2"], ["1", "3"], ["4"], ["5"]] and len(set(there.dataset["sha256"])) == 4
+        assert f"6 rows are 4 pictures, told by their column {column!r}" in there.notes
+        assert any(f"1 pictures have a {column!r} that another picture has" in note for note in there.notes)
+        stream = gather(Table(data.to_iterable_dataset()), Choice(Subset()))
+        assert told(stream) == [["0", "1", "2", "3"], ["4"], ["5"]]  # a stream cannot be asked, but it says so
+        assert f"6 rows are 3 pictures, told by their column {column!r}" in stream.notes
+    assert not any("told by" in note for note in gather(Table(table(text=["a", "b"], key=["1", "2"])), Choice(Subset())).notes)
+
+
+@pytest.mark.parametrize("ids", [["000001", "x:1"], ["000001", None], [None, "000000"], ["000001", "", "row-000001"]])
+def test_a_made_up_id_is_never_a_real_one(ids: list[str | None]) -> None:
+    data = table(text=[f"{n}" for n in range(len(ids))], image_id=ids)
+    there = gather(Table(data), Choice(Subset()))
+    assert len(set(there.dataset["image_id"])) == len(ids) == len(there)
+    for n in range(len(ids)):
+        example = there.example(n)
+        assert example.image.tobytes() == data[int(example.captions[0])]["image"].tobytes()
+    assert {name for name in ids if name and name != "x:1"} <= set(there.dataset["image_id"])
 
 
 def test_a_stream_is_read_for_texts_first_and_no_picture_waits_in_memory(tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ MOST_CATEGORIES = 15
 """Categories that are listed; the rest is counted, and the rows have all."""
 EACH_ITS_OWN = "each-picture-its-own"
 """Name of the licence of pictures that have several."""
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
+    (10**10, "1B<n<10B"),
+    (10**11, "10B<n<100B"),
+    (10**12, "100B<n<1T"),
+)
+"""Rows below which a category of the Hub ends; beyond all of them is `n>1T`."""
 OVERLAPS = {
     "train2014": ("all 82,783 pictures of train2014 are in train2017 as well", "train2014 or train2017"),
     "val2014": ("of val2014's 40,504 pictures 35,504 are in train2017 as well, and 5,000 are val2017", "val2014 or train2017"),
@@ -117,7 +129,7 @@ def metadata(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[
         told |= {"language": ["en"], "annotations_creators": ["crowdsourced"], "source_datasets": ["extended|other-coco"]}
     elif record.source == "folder":
         told["source_datasets"] = ["original"]
-    told["size_categories"] = [next((name for most, name in SIZES if record.rows < most), "n>10M")]
+    told["size_categories"] = [next((name for most, name in SIZES if record.rows < most), "n>1T")]
     told["tags"] = ["captions", *(["coco"] if rows.coco else []), "hf-diffusion-kit"]
     told["pretty_name"] = title(record, repo_id)
     return told

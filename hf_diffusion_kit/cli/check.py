@@ -41,9 +41,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from ..data.captions import tidy
     from ..data.check import check
     from ..data.pictures import open_rgb
+    from ..data.where import expanded
     from ..sheet import Cell
 
-    folder = Path(args.folder).expanduser()
+    folder = expanded(args.folder)
     seen: list[Cell] = []
     alike: list[tuple[str, Cell, Cell]] = []
 

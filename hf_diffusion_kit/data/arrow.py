@@ -1,9 +1,11 @@
-"""Arrow arrays from plain values, and long columns of text on disk.
+"""Arrow arrays from plain values, and long columns on disk, so that memory does not grow with them.
 
 `pa.array`, `pc.fill_null` and `to_numpy` import pandas, which takes a third of a second; the ways here do not.
 """
 
 import mmap
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +47,34 @@ def spans(starts: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return ends, np.arange(ends[-1]) + np.repeat(first - ends[:-1], count)
 
 
+class Spill:
+    """Numbers that go to disk as they come, until they are `read`; the file is gone then, and what is read is a map of it."""
+
+    def __init__(self, path: Path, kind: type) -> None:
+        self.path, self.kind = path, np.dtype(kind)
+        self.path.write_bytes(b"")
+
+    def add(self, values: np.ndarray) -> None:
+        with self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(values, self.kind).data)
+
+    @cached_property
+    def read(self) -> np.ndarray:
+        with self.path.open("rb") as file:
+            size = self.path.stat().st_size
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        with suppress(PermissionError):  # Windows keeps what is mapped
+            self.path.unlink()
+        return np.frombuffer(content, self.kind)
+
+
 class TextWriter:
     """Texts go to `<name>.bin` as they come; where each ends is known at the end."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path, self.ends = folder / f"{name}.bin", folder / f"{name}_ends.npy"
         self.path.write_bytes(b"")
-        self.lengths: list[np.ndarray] = []
+        self.lengths = Spill(folder / f"{name}.lengths", np.int64)
 
     def add(self, values: list[str]) -> pa.LargeStringArray:
         """The same texts, as they are in memory."""
@@ -59,14 +82,14 @@ class TextWriter:
         _, offsets, content = texts.buffers()
         with self.path.open("ab") as file:
             file.write(content)
-        self.lengths.append(np.diff(np.frombuffer(offsets, dtype=np.int64)))
+        self.lengths.add(np.diff(np.frombuffer(offsets, dtype=np.int64)))
         return texts
 
     def close(self) -> pa.LargeStringArray:
         """All of them, mapped from disk."""
         with self.path.open("ab") as file:
             file.write(b"\0")  # an empty file cannot be mapped
-        np.save(self.ends, ends_of(np.concatenate(self.lengths) if self.lengths else np.zeros(0, dtype=np.int64)))
+        np.save(self.ends, ends_of(self.lengths.read))
         return read_texts(self.path.parent, self.path.stem)
 
 

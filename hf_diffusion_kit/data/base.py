@@ -88,6 +88,12 @@ class Source(Protocol):
         ...
 
 
+def bare(error: SourceError) -> SourceError:
+    """Without the traceback, and what was behind it: kept for long, their frames would hold file and decoded picture in memory."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def some(names: list[str], most: int = 5) -> str:
     """`3 (a.jpg, b.jpg, c.jpg)`, and from the sixth on only their number."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -25,6 +25,7 @@ from .features import FEATURES
 from .index import open_index, split_of
 from .live_rows import Part, Places, chosen, finished
 from .subset import Subset
+from .where import expanded
 
 SHARD_ROWS = 4096
 """Most rows of a table, and so what is held at once: about 4 MB."""
@@ -63,7 +64,7 @@ class CocoConfig(datasets.BuilderConfig):
         super().__init__(name, version, data_dir, data_files, description)
         if on_bad_image not in ("error", "skip"):
             raise ConfigError(f"is 'error' or 'skip', not {on_bad_image!r}", where="on_bad_image", case=1)
-        self.images = None if images is None else str(Path(images).expanduser().absolute())
+        self.images = None if images is None else str(expanded(images).absolute())
         self.on_bad_image = on_bad_image
         self.subset = Subset.of(**choosing)
 

@@ -26,6 +26,7 @@ from .saved import facts, is_saved
 from .subset import Subset
 from .table import Table
 from .twins import NEAR, pairs
+from .where import expanded
 
 Watch = Callable[[Row, Stored], None]
 Beside = Callable[[Twin | Leak, bytes, bytes], None]
@@ -74,14 +75,14 @@ def check(
     positive("check", resolution=resolution, tokens=tokens, near=near)
     broken: list[Fault] = []
     sets = list(_sets(source, options, broken))
-    other = list(_others(Path(against).expanduser())) if against is not None else []
+    other = list(_others(expanded(against))) if against is not None else []
     for one in sets:
         for row in one.rows:
             one.looks.hear(row)
         broken += _look(one, watch, progress)
     unread = sum(len(_look(one, lambda row, picture: None, progress)) for one in other)
     notes = [note for one in sets for note in one.door.findings.notes]
-    beyond = Path(against).expanduser().resolve().name if against is not None else None
+    beyond = expanded(against).resolve().name if against is not None else None
     notes += [f"pictures of {beyond} that cannot be read and were not compared: {unread}"] if unread else []
     twins = [(one, one, pair) for one in sets for pair in _twins(one.looks, near)]
     shared: list[tuple[_Set, _Set, Twin | Leak]] = []
@@ -128,7 +129,7 @@ def _sets(source: str | Path | Captioned, options: dict[str, Any], broken: list[
         table = Table(source.dataset)
         yield _Set(table, list(table.rows(Subset())), Looks("train"), Path(), decoded=True)
         return
-    path = Path(source).expanduser()
+    path = expanded(source)
     kind = kind_of(path)
     splits = [] if options.get("split") else _splits(path, kind)
     for split in splits or [""]:
@@ -149,7 +150,7 @@ def _one_prompt(source: str | Path | Captioned) -> bool:
     """Whether a subset was made with one prompt for all, or one a concept."""
     if isinstance(source, Captioned):
         record = source.record
-    elif is_saved(path := Path(source).expanduser()):
+    elif is_saved(path := expanded(source)):
         try:
             record = facts(path)
         except SourceError:  # it has been told of as broken
@@ -277,6 +278,9 @@ def _unlisted(door: Coco, rows: Sequence[Row]) -> None:
 
 
 def _fault(error: SourceError, path: Path) -> Fault:
-    """Names inside the folder are shown relative to it."""
-    name = str(error.where).replace(f"{path}/", "") if error.where is not None else path.name
-    return Fault(name, error.message, error.fix or "")
+    """Names inside the folder are shown relative to it, the folder by its name."""
+    name, what = str(error.where if error.where is not None else path), error.message
+    for place in {path, path.resolve()}:
+        name = path.resolve().name if name == str(place) else name.replace(f"{place}/", "")
+        what = what.replace(f"{place}/", "")
+    return Fault(name, what, error.fix or "")

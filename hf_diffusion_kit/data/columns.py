@@ -11,7 +11,9 @@ IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")
 ADDRESS_COLUMNS = ("url", "image_url", "coco_url")
 """Where a table has no pictures, the first of these says where they are."""
 CAPTION_COLUMNS = ("captions", "caption", "text", "sentences_raw", "sentences", "prompt", "txt")
-ID_COLUMNS = ("image_id", "cocoid", "imgid", "file_name", "filename", "filepath")
+NAME_COLUMNS = ("key", "file_name", "filename", "filepath")
+"""What may tell a picture (img2dataset's `key`, a file's name), or be the same for several."""
+ID_COLUMNS = ("image_id", "cocoid", "imgid", *NAME_COLUMNS)
 """Rows that agree in the first of these that they have are one picture."""
 SAMPLE_KEY = "__key__"
 """WebDataset's name of a sample; each sample is a picture of its own."""

@@ -18,6 +18,7 @@ from .pictures import SUFFIXES, read, read_rows
 from .scan import scan
 from .subset import Subset
 from .wanted import wanted
+from .where import expanded
 
 NAME = "concepts_list.json"
 KEYS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir")
@@ -147,7 +148,8 @@ class Concepts:
                 fix=fix,
                 case=8,
             )
-        folder, class_folder = self._place(told["instance_data_dir"]), self._place(told["class_data_dir"] or ".")
+        folder = self._place(told["instance_data_dir"], f"{where}.instance_data_dir")
+        class_folder = self._place(told["class_data_dir"] or ".", f"{where}.class_data_dir")
         if not _is_dir(folder):
             what = f"there is no folder {told['instance_data_dir'][:200]!r}"
             fix = "mend the path; it counts from the file, or is absolute"
@@ -159,8 +161,13 @@ class Concepts:
             )
         return Concept(told["instance_prompt"] or None, folder, class_folder if told["class_data_dir"] else None, where)
 
-    def _place(self, told: str) -> Path:
-        return Path(os.path.normpath(self.file.parent.absolute() / Path(told.replace("\\", "/")).expanduser()))
+    def _place(self, told: str, where: str) -> Path:
+        try:
+            named = expanded(told.replace("\\", "/"))
+        except SourceError as error:
+            what = f"{told[:200]!r}: {error.message}"
+            raise SourceError(what, where=f"{self.file}: {where}", fix=error.fix, case=error.case) from error
+        return Path(os.path.normpath(self.file.parent.absolute() / named))
 
     def _what_else(self, concepts: list[Concept]) -> None:
         """Class pictures, tables and pictures beside the list are told of; none of them is used."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..errors import SourceError
 from ..records import SubsetRecord
 from .addresses import secure
-from .base import Row, Source, some
+from .base import Row, Source, bare, some
 from .captioned import Captioned, dataset_of
 from .captions import choose, pick_key
 from .features import SCHEMA
@@ -137,7 +137,7 @@ def _decoded(source: Source, rows: list[Row], choice: Choice, tally: Tally) -> I
                 raise content
             picture = store(content, row.path or row.file_name)
         except SourceError as error:
-            tally.bad[row.file_name] = error
+            tally.bad[row.file_name] = bare(error)
             continue
         if reason := of_size(picture.width, picture.height, choice.subset):
             source.findings.left_out[reason] += 1

@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import xxhash
 
 from ..errors import SourceError, StorageError
 from .index_build import build, finish, split_of
-from .index_columns import Index, file_mark, is_whole
+from .index_columns import FILES, MANIFEST, Index, file_mark, is_whole
 from .where import cache_folder
 
 __all__ = ["Index", "open_index", "split_of"]
@@ -43,9 +44,7 @@ def open_index(captions: Path, instances: Path | None = None) -> Index:
         after = _signature(captions, instances)
         newest = max(entry[3] for entry in after[1])
         if after == before and began - newest > AT_REST:
-            told = half.with_suffix(".json")
-            told.write_text(json.dumps({"signature": before, "digest": folder.name}), encoding="utf-8")
-            told.replace(pointer)
+            _keep(pointer, {"signature": before, "digest": folder.name}, home)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -88,46 +87,71 @@ def code_mark() -> str:
     return "".join(file_mark(here / name) for name in CODE)
 
 
-CODE = ("annotations.py", "arrow.py", "index_build.py", "index_columns.py", "index_things.py", "licenses.py", "paths.py")
+CODE = (
+    "addresses.py",
+    "annotations.py",
+    "arrow.py",
+    "index_build.py",
+    "index_columns.py",
+    "index_things.py",
+    "licenses.py",
+    "paths.py",
+)
 """Files of this room that decide what an index holds."""
-_WHOLE: dict[str, tuple[int, int]] = {}
-"""Folders whose every byte this process has checked, and their manifest's size and time then."""
+CHECKED = "checked.json"
+_WHOLE: dict[str, list[list[int]]] = {}
+"""Folders whose every byte has been checked, and how the system knew their files then."""
 
 
 def _trusted(folder: Path) -> Index | None:
-    """The index if it is whole; all of it is read the first time that a process opens it."""
+    """The index if it is whole. Every byte of it is read once; after that, files that the system knows as the same are the same."""
     try:
-        told = (folder / "manifest.json").stat()
+        known = [_known(folder / name) for name in (MANIFEST, *FILES)]
     except OSError:
         return None
-    mark = (told.st_size, told.st_mtime_ns)
-    if _WHOLE.get(str(folder)) != mark:
+    if known != _WHOLE.get(str(folder)) and known != _read(folder / CHECKED):
+        began = time.time_ns()
         if not is_whole(folder):
             return None
-        _WHOLE[str(folder)] = mark
+        if began - max(entry[3] for entry in known) > AT_REST:
+            _keep(folder / CHECKED, known, folder.parent)
+    _WHOLE[str(folder)] = known
     return Index(folder)
 
 
-def _pointed(pointer: Path) -> dict[str, Any] | None:
+def _keep(path: Path, told: Any, home: Path) -> None:
+    """Whole or not at all; where it cannot be written, the next process looks again."""
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix=".tmp-", dir=home) as half:
+        (Path(half) / path.name).write_text(json.dumps(told), encoding="utf-8")
+        (Path(half) / path.name).replace(path)
+
+
+def _read(path: Path) -> Any:
     try:
-        told = json.loads(pointer.read_text(encoding="utf-8"))
-        return {"signature": _plain(told["signature"]), "digest": told["digest"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 
-def _plain(told: Any) -> Any:
-    return json.loads(json.dumps(told))
+def _pointed(pointer: Path) -> dict[str, Any] | None:
+    told = _read(pointer)
+    return told if isinstance(told, dict) and {"signature", "digest"} <= told.keys() else None
 
 
 def _signature(captions: Path, instances: Path | None) -> list[Any]:
     """[names, per file: size, mtime, inode, ctime]. Raises SourceError for a file that is not there."""
     files = [captions, *([instances] if instances else [])]
     try:
-        told = [file.stat() for file in files]
+        told = [_known(file) for file in files]
     except OSError as error:
         raise SourceError(
             f"cannot be read: {error.strerror}", where=captions, fix="name the file of annotations", case=7
         ) from error
     names = [str(file.resolve()) for file in files]
-    return [names, [[one.st_size, one.st_mtime_ns, one.st_ino, one.st_ctime_ns] for one in told]]
+    return [names, told]
+
+
+def _known(file: Path) -> list[int]:
+    """As the system knows it: size, times and inode."""
+    told = file.stat()
+    return [told.st_size, told.st_mtime_ns, told.st_ino, told.st_ctime_ns]

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import SourceError
+from .addresses import official
 from .annotations import CAPTIONS, Image, stream
-from .arrow import TextWriter, ends_of, numbers_of, numpy_of, texts_of
+from .arrow import Spill, TextWriter, ends_of, numbers_of, numpy_of, texts_of
 from .base import Findings
-from .index_columns import ARRAYS, MANIFEST, file_mark
+from .index_columns import ARRAYS, FILES, MANIFEST, facts_mark, file_mark
 from .index_things import Numbers, Things, by_number, categories_of, objects_of, places_in
 from .licenses import COCO
 from .paths import plain_name
@@ -38,7 +39,7 @@ def build(folder: Path, captions: Path, instances: Path | None, watch: tuple[Wat
     """Fills `folder`; returns the facts, to which the caller adds the digest and hands to `finish`."""
     findings = Findings()
     pictures, spoken = _captions(folder, captions, findings, watch[0])
-    things = Things()
+    things = Things(folder)
     if instances is not None:
         things.read(instances, watch[1])
     licenses = pictures.licenses(findings)
@@ -56,8 +57,9 @@ def build(folder: Path, captions: Path, instances: Path | None, watch: tuple[Wat
 
 def finish(folder: Path, facts: dict[str, Any]) -> None:
     """The manifest, last: without it an index is none."""
-    files = {path.name: file_mark(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, ensure_ascii=False), encoding="utf-8")
+    files = {name: file_mark(folder / name) for name in FILES}
+    told = {**facts, "files": files}
+    (folder / MANIFEST).write_text(json.dumps({**told, "mark": facts_mark(told)}, ensure_ascii=False), encoding="utf-8")
 
 
 @dataclass
@@ -66,7 +68,6 @@ class _Pictures:
 
     file: Path
     folder: Path
-    ids: Numbers = field(default_factory=Numbers)
     sizes: list[np.ndarray] = field(default_factory=list)
     """int32, (width, height) x pictures."""
     stated: list[pa.Array] = field(default_factory=list)
@@ -75,8 +76,9 @@ class _Pictures:
     """Licence number -> name and address."""
 
     def __post_init__(self) -> None:
+        self.ids = Numbers(self.folder / "pictures.ids")
         self.texts = {name: TextWriter(self.folder, name) for name in ("file_name", "flickr_url", "coco_url")}
-        self.dead = f"http://images.cocodataset.org/{split_of(self.file)}/"
+        self.split = split_of(self.file)
 
     def add(self, part: list[Image]) -> None:
         self.ids.add([image.id for image in part])
@@ -91,8 +93,9 @@ class _Pictures:
         self.stated.append(texts_of(["" if image.license is None else str(image.license) for image in part]))
         self.texts["flickr_url"].add([image.flickr_url or "" for image in part])
         urls = [image.coco_url or "" for image in part]
-        if any("//mscoco.org/" in url for url in urls):  # the addresses of 2014 that died
-            urls = [f"{self.dead}{name}" if "//mscoco.org/" in url else url for url, name in zip(urls, names, strict=True)]
+        if not all(urls) or "//mscoco.org/" in "\n".join(urls):  # the addresses of 2014 died
+            known = zip(urls, names, strict=True)
+            urls = [url if url and "//mscoco.org/" not in url else official(self.split, name) or url for url, name in known]
         self.texts["coco_url"].add(urls)
 
     def _sizes(self, part: list[Image]) -> np.ndarray:
@@ -154,8 +157,9 @@ class _Spoken:
 
 
 def _captions(folder: Path, file: Path, findings: Findings, watch: Watch) -> tuple[_Pictures, _Spoken]:
-    pictures, numbers, owners = _Pictures(file, folder), Numbers(), Numbers()
-    texts, blank = TextWriter(folder, "captions"), [np.zeros(0, dtype=bool)]
+    pictures = _Pictures(file, folder)
+    numbers, owners = (Numbers(folder / f"captions.{name}") for name in ("ids", "owners"))
+    texts, blank = TextWriter(folder, "captions"), Spill(folder / "blank", np.bool_)
     pictures.add([])
     for name, part in stream(file, CAPTIONS, watch=watch):
         if name == "images":
@@ -164,12 +168,12 @@ def _captions(folder: Path, file: Path, findings: Findings, watch: Watch) -> tup
             pictures.told |= {str(entry.id): (entry.name or "", entry.url or "") for entry in part}
         else:
             told = [note.caption or "" for note in part]
-            blank.append(_blank(told, texts.add(told)))
+            blank.add(_blank(told, texts.add(told)))
             numbers.add([note.id for note in part])
             owners.add([note.image_id for note in part])
     texts.close()
     pictures.close()
-    return pictures, _sorted(file, pictures, numbers.joined(), owners.joined(), np.concatenate(blank), findings)
+    return pictures, _sorted(file, pictures, numbers.joined(), owners.joined(), blank.read, findings)
 
 
 def _sorted(
@@ -188,15 +192,16 @@ def _sorted(
         findings.fault("captions of pictures that are not listed", f"annotation {numbers[place]} of image {owners[place]}")
     for place in np.flatnonzero(blank & ~lost):
         findings.fault("blank captions", f"annotation {numbers[place]} of image {owners[place]}")
-    if (twice := _repeated(numbers)) and set(numbers[:1].astype(str)) != {"0"}:
+    if (twice := _repeated(numbers)) and set(np.unique(numbers).astype(str)) != {"0"}:  # all 0: the file numbers none
         findings.notes.append(f"{file.name}: {twice} annotation numbers are used more than once; every caption is kept")
-    rank = np.empty(len(ids), dtype=np.int64)
+    rank = np.empty(len(ids), dtype=np.int32)
     order = np.lexsort(by_number(ids)) if len(ids) else np.zeros(0, dtype=np.int64)
     rank[order] = np.arange(len(ids))
-    told = np.flatnonzero(~lost & ~blank)
-    ranks = rank[owner[told]]
-    told = told[_by_rank_and_number(ranks, numbers[told])]
-    count = np.bincount(rank[owner[told]], minlength=len(ids)) if len(ids) else np.zeros(0, dtype=np.int64)
+    good = ~lost & ~blank
+    told = np.flatnonzero(good).astype(np.int32)
+    ranks = rank[owner[good]]
+    count = np.bincount(ranks, minlength=len(ids)) if len(ids) else np.zeros(0, dtype=np.int64)
+    told = told[_by_rank_and_number(ranks, numbers if good.all() else numbers[good], bool(twice))]
     has = count > 0
     for place in order[~has]:
         if first[place]:
@@ -220,9 +225,12 @@ def _first_of_each(file: Path, ids: np.ndarray, pictures: _Pictures) -> np.ndarr
     return marks
 
 
-def _by_rank_and_number(ranks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _by_rank_and_number(ranks: np.ndarray, numbers: np.ndarray, repeated: bool) -> np.ndarray:
     if numbers.dtype.kind != "U" and len(numbers) and numbers.min() >= 0 and numbers.max() < 1 << 32 and len(ranks) < 1 << 30:
-        return np.argsort((ranks << 32) | numbers, kind="stable" if _repeated(numbers) else None)  # a third of lexsort's time
+        keys = ranks.astype(np.int64)
+        keys <<= 32
+        keys |= numbers
+        return np.argsort(keys, kind="stable" if repeated else None)  # a third of lexsort's time
     return np.lexsort([*by_number(numbers), ranks]) if len(numbers) else np.zeros(0, dtype=np.int64)
 
 

@@ -5,7 +5,7 @@ have a caption, in the order of their numbers; `kept` leads from a place to the 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,9 @@ ARRAYS = (
 """Per place: the picture in the file, its number, pixels, the licence's place in `licenses` (-1: not stated), where its captions begin
 in `caption_order` and its categories in `kind_order`. Per object, by category: its picture's place, its area as a share of the
 picture (NaN where that is not known), whether it is a crowd. Where those of each category (in the order of `names`) begin."""
+
+FILES = (*(f"{name}.npy" for name in ARRAYS), *(f"{name}{end}" for name in TEXTS for end in (".bin", "_ends.npy")))
+"""What an index is made of, besides its manifest."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class Index:
         return [(str(number), str(name), str(url)) for number, name, url in self.facts["licenses"]]
 
     @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        return _Arrays(self.folder)
 
     def columns(self, places: np.ndarray) -> pa.Table:
         """`places`: int64, in any order -> a table of SCHEMA, in the same order."""
@@ -141,13 +144,29 @@ class Index:
         return Index, (self.folder,)
 
 
+class _Arrays(dict[str, np.ndarray]):
+    """Opened when they are first asked for: a question needs few of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, name: str) -> np.ndarray:
+        self[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self[name]
+
+
 def is_whole(folder: Path) -> bool:
     """Whether every file is as it was written."""
     try:
-        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(file_mark(folder / name) == mark for name, mark in told.items())
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        mark = told.pop("mark")
+        return mark == facts_mark(told) and all(told["files"][name] == file_mark(folder / name) for name in FILES)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
+
+
+def facts_mark(told: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(told).encode())
 
 
 def file_mark(path: Path) -> str:

@@ -1,6 +1,5 @@
 """What is to be seen in the pictures: COCO's objects and categories as numbers; and ids, which may be numbers or texts."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,26 +10,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .annotations import INSTANCES, Object, stream
-from .arrow import ends_of, numbers_of, numpy_of, texts_of
+from .arrow import Spill, ends_of, numbers_of, numpy_of, texts_of
 from .base import Findings
 
 Watch = Callable[[memoryview], None]
 
 
-@dataclass
 class Numbers:
-    """Ids as they come: integers, texts, or both; equal when their texts are."""
+    """Ids as they come: integers, texts, or both; equal when their texts are. Integers wait on disk, for they are the rule."""
 
-    parts: list[np.ndarray] = field(default_factory=list)
+    def __init__(self, path: Path) -> None:
+        self.integers = Spill(path, np.int64)
+        self.texts: list[np.ndarray] | None = None
 
     def add(self, values: list[Any]) -> None:
-        part = np.array(values) if values else np.zeros(0, dtype=np.int64)
-        self.parts.append(part if part.dtype == np.int64 else np.array(list(map(str, values))))
+        part = ids_of(values)
+        if self.texts is None and part.dtype == np.int64:
+            self.integers.add(part)
+            return
+        self.texts = self.texts or [self.integers.read.astype(str)]
+        self.texts.append(part.astype(str))
 
     def joined(self) -> np.ndarray:
-        texts = any(part.dtype.kind == "U" for part in self.parts)
-        parts = [part.astype(str) if texts else part for part in self.parts]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        return self.integers.read if self.texts is None else np.concatenate(self.texts)
+
+
+def ids_of(values: list[Any]) -> np.ndarray:
+    """int64 where all are integers of that size, else texts."""
+    part = np.array(values) if values else np.zeros(0, dtype=np.int64)
+    return part if part.dtype == np.int64 else np.array(list(map(str, values)))
 
 
 def alike(*columns: np.ndarray) -> list[np.ndarray]:
@@ -44,10 +52,9 @@ def column_of(ids: np.ndarray) -> pa.Array:
 
 
 def places_in(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Place of each id of `wanted` in `ids`, -1 where it is not there."""
+    """Place (int32) of each id of `wanted` in `ids`, -1 where it is not there."""
     ids, wanted = alike(ids, wanted)
-    found = pc.index_in(column_of(wanted), value_set=column_of(ids))
-    return numpy_of(found).astype(np.int64)
+    return numpy_of(pc.index_in(column_of(wanted), value_set=column_of(ids)))
 
 
 def by_number(ids: np.ndarray) -> list[np.ndarray]:
@@ -59,12 +66,15 @@ def by_number(ids: np.ndarray) -> list[np.ndarray]:
 class Things:
     """The objects of the instances' file."""
 
-    owners: Numbers = field(default_factory=Numbers)
-    kinds: Numbers = field(default_factory=Numbers)
-    areas: list[np.ndarray] = field(default_factory=list)
-    crowds: list[np.ndarray] = field(default_factory=list)
+    folder: Path
     names: dict[int | str, tuple[str, str]] = field(default_factory=dict)
     """Category number -> name and supercategory."""
+    has_areas: bool = False
+    """Whether any object states one."""
+
+    def __post_init__(self) -> None:
+        self.owners, self.kinds = (Numbers(self.folder / f"{name}.ids") for name in ("owners", "kinds"))
+        self.areas, self.crowds = Spill(self.folder / "areas", np.float32), Spill(self.folder / "crowds", np.bool_)
 
     def read(self, file: Path, watch: Watch) -> None:
         for name, part in stream(file, INSTANCES, watch=watch):
@@ -76,13 +86,11 @@ class Things:
     def _add(self, part: list[Object]) -> None:
         self.owners.add([thing.image_id for thing in part])
         self.kinds.add([thing.category_id for thing in part])
-        self.areas.append(np.array([thing.area for thing in part], dtype=np.float32))  # None becomes NaN
-        self.crowds.append(np.array([thing.iscrowd for thing in part]).astype(bool) if part else np.zeros(0, dtype=bool))
-
-    @property
-    def has_areas(self) -> bool:
-        """Whether any object states one."""
-        return any(bool(np.isfinite(part).any()) for part in self.areas)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and large enough for any limit
+            areas = np.fromiter([thing.area for thing in part], np.float32, len(part))  # None becomes NaN
+        self.areas.add(areas)
+        self.crowds.add(np.fromiter([bool(thing.iscrowd) for thing in part], np.bool_, len(part)))
+        self.has_areas = self.has_areas or not bool(np.isnan(areas).all())
 
     def numbers(self) -> list[int | str]:
         return sorted(self.names, key=lambda number: (len(str(number)), str(number)))
@@ -95,24 +103,20 @@ def objects_of(
     ids: np.ndarray, width: np.ndarray, height: np.ndarray, things: Things, findings: Findings
 ) -> dict[str, np.ndarray]:
     owner = places_in(ids, things.owners.joined())
-    known = Numbers()
-    known.add(things.numbers())
-    kind = places_in(known.joined(), things.kinds.joined())
-    if nameless := Counter(things.kinds.joined()[kind < 0].tolist()):
-        findings.notes.append(f"objects of categories without a name were not counted: {sum(nameless.values())}")
-    here = np.flatnonzero((owner >= 0) & (kind >= 0))
-    kind = kind.astype(np.int16)
-    here = here[np.argsort(kind[here], kind="stable")]  # by category, so that a query reads those of its own alone
-    area = np.concatenate(things.areas)[here] if things.areas else np.zeros(0, dtype=np.float32)
-    crowd = np.concatenate(things.crowds)[here] if things.crowds else np.zeros(0, dtype=bool)
-    pixels = width[owner[here]].astype(np.float32) * height[owner[here]]
-    share = area / np.where(pixels > 0, pixels, np.nan)  # of a picture of unknown size nobody knows
-    return {
-        "thing_picture": owner[here].astype(np.int32),
-        "thing_starts": np.searchsorted(kind[here], np.arange(len(things.names) + 1)),
-        "thing_share": share.astype(np.float32),
-        "thing_crowd": crowd,
-    }
+    kind = places_in(ids_of(things.numbers()), things.kinds.joined())
+    last = len(things.names)
+    for lost, what in ((kind < 0, "categories without a name"), (owner < 0, "pictures that are not listed or have no caption")):
+        if number := int(lost.sum()):
+            findings.notes.append(f"objects of {what} were not counted: {number}")
+        kind = np.where(lost, last, kind)
+    kind = kind.astype(np.int16 if last < 1 << 15 else np.int32)
+    here = np.argsort(kind, kind="stable")  # by category, so that a query reads those of its own alone
+    starts = np.searchsorted(kind, np.arange(last + 1), sorter=here)
+    here = here[: starts[-1]]
+    picture = owner[here]
+    pixels = width[picture].astype(np.float32) * height[picture]
+    share = things.areas.read[here] / np.where(pixels > 0, pixels, np.float32(np.nan))  # of unknown pictures nobody knows
+    return {"thing_picture": picture, "thing_starts": starts, "thing_share": share, "thing_crowd": things.crowds.read[here]}
 
 
 def categories_of(arrays: dict[str, np.ndarray], count: int, things: Things) -> dict[str, np.ndarray]:

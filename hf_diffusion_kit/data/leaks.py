@@ -30,8 +30,11 @@ def leaks(first: Looks, second: Looks, *, near: int = NEAR) -> tuple[list[Leak],
     unlike = []
     for number in sorted(mine.keys() & others.keys()):
         pair = mine[number], others[number]
-        if pair in found or pair in alike:
-            found.setdefault(pair, f"COCO {number}")
+        # The lists name only the first of several copies, so the two are compared themselves.
+        if first.sha256[pair[0]] == second.sha256[pair[1]]:
+            continue
+        if pair in alike or pairs([first.marks[pair[0]]], [second.marks[pair[1]]], near=near):
+            found[pair] = f"COCO {number}"
         else:
             unlike.append(f"{first.names[pair[0]]} and {second.names[pair[1]]}")
     seen = {other for _, other in found}

@@ -19,6 +19,7 @@ from .index import open_index, split_of
 from .passing import Rows, said
 from .registered import NAME as REGISTERED
 from .subset import Subset
+from .where import expanded
 
 NAME = "coco-captions"
 LOG = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def coco_captions(
     part = split if split is not None and re.fullmatch(r"train(\[.*\])?(\+.*)?", split) else None
     if name is not None and split is not None and part is None and name != split:
         raise ConfigError(f"{split!r} and {name!r} are two splits", where=NAME, fix="name one", case=1)
-    files, notes = _files(Path(annotations).expanduser(), images, name or (None if part else split))
+    files, notes = _files(expanded(annotations), images, name or (None if part else split))
     try:
         builder = CocoCaptions(
             cache_dir=None if cache_dir is None else str(cache_dir),
@@ -128,7 +129,7 @@ def _subset(subset: Subset | None, choosing: dict[str, Any]) -> Subset:
 def _files(annotations: Path, images: str | Path | None, split: str | None) -> tuple[list[Path], list[str]]:
     """The captions of the splits that are wanted and whose pictures are there, and a note on those that are not read."""
     found = {split_of(file): file for file in caption_files(annotations)}
-    folder = None if images is None else Path(images).expanduser()
+    folder = None if images is None else expanded(images)
     wanted = split or (folder.resolve().name if folder is not None and folder.resolve().name in found else None)
     if wanted is not None:
         if wanted not in found:

@@ -151,15 +151,14 @@ def _ordered(parts: Sequence[Part], found: Sequence[np.ndarray], subset: Subset)
         what = f"{count} pictures are asked for and {there} are there"
         raise SourceError(what, where=_names(parts), fix=f"ask for at most {there}", case=10)
     if count is not None:  # the first of all are among the first of each
-        limits = [replace(subset, count=min(count, len(places))) for places in found]
-        drawn = zip(parts, found, limits, strict=True)
-        found = [draw(part.index, places, limit) if len(places) else places for part, places, limit in drawn]
+        found = [
+            draw(part.index, places, replace(subset, count=min(count, len(places)))) if len(places) else places
+            for part, places in zip(parts, found, strict=True)
+        ]
     part = np.concatenate([np.full(len(places), n) for n, places in enumerate(found)])
     place = np.concatenate(found)
     if len(parts) > 1:
-        ids = [
-            name for one, places in zip(parts, found, strict=True) for name in one.index.columns(places)["image_id"].to_pylist()
-        ]
+        ids = [name for one, places in zip(parts, found, strict=True) for name in one.index.column("image_id", places)]
         if count is None:
             order = sorted(range(len(ids)), key=lambda n: (len(ids[n]), ids[n]))
         else:

@@ -18,6 +18,7 @@ from .kinds import source_of
 from .remote import table_of_hub
 from .subset import Subset
 from .table import Table
+from .where import expanded
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 ADDRESS = re.compile("https?://")
@@ -58,7 +59,8 @@ def load_captioned(
     error, or is skipped and counted. `pixels="none"`: no picture is read; rows have addresses, captions and licences, and stock
     `datasets` fetches a picture when it is looked at.
 
-    The rows lie in a file below HF_HOME (about as large as the pictures) while this process lives; memory does not grow with them.
+    The rows lie in a file below HF_HOME (about as large as the pictures) while this process lives. Memory does not grow with the
+    pictures' size; the captions and names of those that are read through stay in it, about 2 KB a picture.
     Raises SourceError for data that are not as they should be, ConfigError for arguments that do not go together, StorageError when
     the disk is full.
     """
@@ -81,7 +83,7 @@ def load_captioned(
     if isinstance(source, datasets.Dataset | datasets.IterableDataset):
         _unused({**hub, "split": split, "repair": repair}, "is for folders and datasets of the Hub")
         return gather(Table(source, **{name: value for name, value in of_tables.items() if name != "repair"}), chosen)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists() or not HUB_ID.fullmatch(str(source)):
         _unused(hub, "is for datasets of the Hub")
         if saved.is_saved(path) and wanted == Subset() and pixels == "embedded" and not any((*of_tables.values(), split)):
@@ -115,8 +117,8 @@ def _coco(annotations: str | Path | None, images: str | Path | None, split: str 
     findings = Findings()
     address = str(images) if images is not None and ADDRESS.match(str(images)) else SECURE
     downloads = Downloads(address, progress=progress, findings=findings)
-    here = None if images is None or images == "https" or ADDRESS.match(str(images)) else Path(images)
-    return Coco(Path(annotations) if annotations else None, here, split, downloads, findings)
+    here = None if images is None or images == "https" or ADDRESS.match(str(images)) else expanded(images)
+    return Coco(expanded(annotations) if annotations else None, here, split, downloads, findings)
 
 
 def _unused(options: dict[str, Any], why: str) -> None:

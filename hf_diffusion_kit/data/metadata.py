@@ -92,6 +92,8 @@ def _csv(path: Path, content: bytes, dropped: Dropped | None) -> Iterator[Line]:
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise SourceError("is not UTF-8", where=f"{path}: line {number}", fix="save the file as UTF-8", case=7) from error
+    if not text.strip():  # spaces that only Unicode knows
+        raise SourceError("is empty", where=path, fix="write one line a picture, or delete it", case=7)
     head = text.lstrip("\r\n").splitlines()[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
     names: list[str] = []

@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetsError
 from ..errors import HubError, KitError, SourceError, StorageError
 from ..hub.door import TROUBLE as HUB_TROUBLE
 from ..hub.door import is_passing
+from .base import bare
 
 Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
 ReadOne = Callable[[int, Mapping[str, Any]], bytes]
@@ -109,7 +110,7 @@ def _attempt(read_one: ReadOne, place: int, record: Mapping[str, Any]) -> bytes 
     try:
         return read_one(place, record)
     except SourceError as error:
-        return error
+        return bare(error)
 
 
 def _gone(place: int, where: str) -> SourceError:

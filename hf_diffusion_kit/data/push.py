@@ -12,7 +12,7 @@ from pathlib import Path
 from ..cards import front_matter, merge_card
 from ..cards.dataset_card import EACH_ITS_OWN
 from ..cards.merge import parts
-from ..errors import ConfigError, HubError, nearest
+from ..errors import ConfigError, HubError, SourceError, nearest
 from ..hub.choice import open_door, remote_card
 from ..hub.door import TROUBLE, Door, look
 from ..hub.plan import put
@@ -131,7 +131,7 @@ def send(door: Door, folder: Path, data: Captioned, order: Order) -> Pushed:
 def files_beside(door: Door, folder: Path, data: Captioned, order: Order) -> dict[str, bytes]:
     """Names -> contents of all but the shards. The card keeps what its owner wrote: in the repository, or else in the folder."""
     before = remote_card(door, order.repo_id, repo_type="dataset")
-    local = (folder / README).read_text(encoding="utf-8") if (folder / README).is_file() else None
+    local = own_card(folder / README)
     license = order.license
     if license is None and "not stated" in data.licenses:
         license = next((told for card in (before, local) if card and (told := license_in(card, data.fingerprint))), None)
@@ -143,6 +143,13 @@ def files_beside(door: Door, folder: Path, data: Captioned, order: Order) -> dic
     if SHEET in beside and (folder / SHEET).is_file():  # drawn with another machine's letters it would be another file
         beside[SHEET] = (folder / SHEET).read_bytes()
     return beside
+
+
+def own_card(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise SourceError("is not UTF-8", where=path, fix="save the file as UTF-8", case=11) from error
 
 
 def not_another(door: Door, repo_id: str) -> None:

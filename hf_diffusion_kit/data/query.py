@@ -34,7 +34,7 @@ def query(index: Index, subset: Subset, findings: Findings) -> np.ndarray:
     if subset.min_words is not None or subset.max_words is not None:
         keep(_long_enough(index, subset, findings), reasons.length)
     if subset.of_objects:
-        _objects(index, subset, keep, reasons)
+        _objects(index, subset, keep, reasons, findings)
     _sizes(index, subset, keep, reasons)
     if subset.license:
         licenses = index.licenses
@@ -71,12 +71,18 @@ def kinds_of(name: str, known: list[str], kind: str, index: Index) -> list[int]:
     raise ConfigError(f"unknown {kind} {name!r}; {hint or nearest(name, {*folded} - {''})}", where=where, case=1)
 
 
-def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None:
+def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons, findings: Findings) -> None:
     arrays, names = index.arrays, index.names
     above = [entry for _, entry in index.facts["categories"]]
-    if subset.min_area and names and not index.facts["areas"]:
+    if not names:
+        fix = f"put instances_{index.split}.json beside the captions, or leave it out"
+        what = f"{subset.of_objects[0]} is asked for and no category of objects is known"
+        raise SourceError(what, where=f"the annotations of {index.split}", fix=fix, case=7)
+    if subset.min_area and not index.facts["areas"]:
         fix = "leave min_area out, or take the official instances_*.json"
         raise SourceError("no object states its area", where=f"the annotations of {index.split}", fix=fix, case=7)
+
+    unknown: dict[int, int] = {}
 
     def having(kinds: Iterable[int], *, any_object: bool = False) -> np.ndarray:
         """Pictures with an object of these categories that counts: large enough, and a crowd only where crowds count."""
@@ -87,8 +93,10 @@ def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None
             if not subset.crowd and not any_object:
                 counted &= ~arrays["thing_crowd"][span]
             if subset.min_area and not any_object:
+                share = arrays["thing_share"][span]
+                unknown[kind] = int(np.isnan(share[counted]).sum())
                 with np.errstate(invalid="ignore"):
-                    counted &= arrays["thing_share"][span] >= subset.min_area
+                    counted &= share >= subset.min_area
             good[arrays["thing_picture"][span][counted]] = True
         return good
 
@@ -107,6 +115,8 @@ def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None
             raise ConfigError(what, where="subset: crowd", fix="name a category, or leave it out", case=1)
         if subset.min_area:
             keep(having(range(len(names))), reasons.large)
+    if number := sum(unknown.values()):
+        findings.notes.append(f"objects that state no area, or of pictures that state no size, were not counted: {number}")
 
 
 def _sizes(index: Index, subset: Subset, keep: Keep, reasons: Reasons) -> None:

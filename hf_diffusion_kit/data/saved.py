@@ -17,14 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.table import MemoryMappedTable
 
-from ..errors import SourceError, StorageError
+from ..errors import KitError, SourceError, StorageError
 from ..records import SCHEMA as SCHEMA_NUMBER
 from ..records import SubsetRecord
 from . import shards
 from .beside import FACTS, texts
+from .durable import sync
 from .features import SCHEMA
 from .fingerprint import Fingerprint
-from .shards import AGAIN, Shard, sync
+from .shards import AGAIN, Shard
 from .spool import BATCH_ROWS, spooled
 
 MANIFEST = "manifest.json"
@@ -49,18 +50,18 @@ def write(folder: Path, table: pa.Table, record: SubsetRecord, *, overwrite: boo
             raise StorageError(
                 what, where=folder, fix="say --overwrite, or name another folder" if ours else "name another folder", case=3
             )
-    half = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    place = Path(os.path.realpath(folder))  # where a link leads to; the link stays one
+    if _stands_in(place):
+        raise StorageError("is the folder that you are in, and would be replaced", where=folder, fix="name one inside it", case=3)
+    half = place.with_name(f".tmp-{place.name}-{os.getpid()}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         _fill(half, table, record)
-        if folder.exists():
-            old = folder.with_name(f".old-{folder.name}-{os.getpid()}")
-            folder.replace(old)
-            half.replace(folder)
-            shutil.rmtree(old)
+        if place.exists():
+            _replace(place, half)
         else:
-            half.replace(folder)
-        sync(folder.parent)
+            half.replace(place)
+        sync(place.parent)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror or error}", where=folder, fix="free space, or name another folder", case=3
@@ -118,8 +119,11 @@ def parquet(folder: Path, files: Sequence[Path] | None = None) -> MemoryMappedTa
     try:
         schema = pq.read_schema(files[0])
         return MemoryMappedTable.from_file(str(spooled(_foreign(files, schema), schema)))
-    except pa.ArrowException as error:
-        raise SourceError(f"its Parquet cannot be read: {error}", where=folder, fix="make or fetch it again", case=11) from error
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, KitError):
+            raise
+        told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise SourceError(f"its Parquet cannot be read: {told}", where=folder, fix="make or fetch it again", case=11) from error
 
 
 def is_saved(folder: Path) -> bool:
@@ -128,6 +132,26 @@ def is_saved(folder: Path) -> bool:
 
 def occupied(folder: Path) -> bool:
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _stands_in(place: Path) -> bool:
+    """Whether this process would be left in a folder that is no more, and so would the shell that started it."""
+    try:
+        return Path.cwd().is_relative_to(place)
+    except OSError:  # it is no more already
+        return False
+
+
+def _replace(place: Path, half: Path) -> None:
+    """What was there goes when the new is there, and comes back when that fails."""
+    old = place.with_name(f".old-{place.name}-{os.getpid()}")
+    place.replace(old)
+    try:
+        half.replace(place)
+    except OSError:
+        old.replace(place)
+        raise
+    shutil.rmtree(old)
 
 
 def _json(path: Path) -> Any:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import SourceError
+from .durable import sync
 from .features import SCHEMA
 from .spool import BATCH_ROWS
 
@@ -99,14 +100,6 @@ def check(folder: Path, shard: Shard) -> None:
         raise SourceError(f"cannot be read: {error.strerror or error}", where=path, fix=AGAIN, case=11) from error
     if told != shard.sha256:
         raise SourceError("has been changed since it was saved", where=path, fix=AGAIN, case=11)
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_one(folder: Path, name: str, rows: int, groups: Iterator[pa.Table]) -> Shard:

@@ -33,7 +33,11 @@ def spooled(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Path:
     are handed the table open it by its name. Raises StorageError when the disk is full; then, as after any error, nothing is left.
     """
     with _to(None):
-        path = _own(os.getpid()) / f"{uuid.uuid4().hex}.arrow"
+        folder = _own(os.getpid())
+        if not folder.is_dir():  # somebody has emptied the cache meanwhile
+            _own.cache_clear()
+            folder = _own(os.getpid())
+        path = folder / f"{uuid.uuid4().hex}.arrow"
         sink = pa.OSFile(str(path), "wb")
     whole = False
     try:
@@ -57,6 +61,8 @@ def spooled(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Path:
 def _to(folder: Path | None) -> Iterator[None]:
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         told = os.strerror(error.errno) if error.errno else str(error)
         what, fix = f"pictures cannot be kept: {told}", "free space, or set HF_HOME to another disk"

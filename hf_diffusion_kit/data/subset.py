@@ -5,10 +5,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError, nearest, positive, share
 from .captions import check_policy
+
+KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Conditions:
     """How many pictures, drawn by `seed`; None for all, in the order of their numbers."""
     seed: int = 0
     """The choice depends on it and on the pictures' ids alone, not on files, disks or who else is there."""
+
     def __post_init__(self) -> None:
         for name in ("category", "any_category", "not_category", "supercategory", "license"):
             told = getattr(self, name)
             names = (told,) if isinstance(told, str | int) else tuple(told or ())
             object.__setattr__(self, name, tuple(sorted({str(entry).casefold() for entry in names})))
+        _of_its_kind(self)
         positive("subset", count=self.count, min_side=self.min_side, min_aspect=self.min_aspect, max_aspect=self.max_aspect)
         positive("subset", min_words=self.min_words, max_words=self.max_words)
         share("subset", min_area=self.min_area)
@@ -115,3 +119,17 @@ class Subset(Conditions):
         """Settings that only annotations of objects can answer."""
         names = ("category", "any_category", "not_category", "supercategory", "min_area", "crowd")
         return [name for name in names if name in self.told()]
+
+
+def _of_its_kind(spec: Conditions) -> None:
+    """Raises ConfigError for the first value that is not of its field's type. Numbers of numpy become Python's, which JSON knows."""
+    for entry in fields(spec):
+        value = getattr(spec, entry.name)
+        kind: Any = next(iter(get_args(entry.type)), entry.type)  # of `int | None` it is int
+        if get_origin(entry.type) is tuple or (value is None and entry.default is None):
+            continue
+        if hasattr(value, "item"):
+            value = value.item()
+            object.__setattr__(spec, entry.name, value)
+        if not isinstance(value, (int, float) if kind is float else kind) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigError(f"must be {KINDS[kind]}, got {value!r}", where=f"subset: {entry.name}", case=1)

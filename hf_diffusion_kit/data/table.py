@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 
@@ -17,20 +17,24 @@ from .columns import (
     CAPTION_COLUMNS,
     ID_COLUMNS,
     IMAGE_COLUMNS,
+    NAME_COLUMNS,
     SAMPLE_KEY,
     captions_of,
     find,
     first_of,
     known_captions,
 )
+from .features import FEATURES
 from .licenses import COCO
 from .passing import Rows, contents_at, records
 from .subset import Subset
-from .table_value import content_of
+from .table_value import content_of, mark_of
 from .wanted import wanted
 
 CARRIED = ("license", "license_url", "flickr_url", "coco_url")
 """Columns that are kept as they are when the table has them."""
+Identity: TypeAlias = str | int
+"""An id that the table gives, or the number of a row that has none: so the two are never taken for each other."""
 
 
 @dataclass
@@ -39,7 +43,11 @@ class Table:
 
     The texts are read once, without the pictures; then the pictures of the chosen rows alone. So a draw of `count` from a stream
     reads all its captions, and does not depend on the order of its rows where they have ids. Where that is too much, give
-    `stream.take(1000)`. A table without ids has the numbers of its rows for ids.
+    `stream.take(1000)`. A table without ids has the numbers of its rows for ids, on each node of a stream that is shared among
+    several with the node's number before them.
+
+    Where a file's name has to do for an id, that is noted; rows of one name whose pictures differ stay apart, which only a table on
+    disk can tell.
     """
 
     dataset: Rows
@@ -69,7 +77,7 @@ class Table:
         self._image = self._image_column()
         self._names = [name for name in self._shape if name != self._image]
         self._id = first_of(self._names, ID_COLUMNS)
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[Identity, tuple[int, int]] = {}
         """Picture -> number of its first row, checksum of that row's texts."""
 
     @property
@@ -84,9 +92,7 @@ class Table:
         rows = list(rows)
         stream = isinstance(self.dataset, datasets.IterableDataset)
         # A stream may give other rows the second time (shuffled, or live): what identifies a row is read again with its picture.
-        pictures = self.dataset.select_columns([self._image, *(self._asked if stream else [])])
-        if self._image in self._typed:
-            pictures = pictures.cast_column(self._image, datasets.Image(decode=False))
+        pictures = self._pictures(self._asked if stream else [])
         firsts = {self._seen[row.image_id][0]: self._seen[row.image_id] for row in rows}
 
         def read_one(place: int, record: Mapping[str, Any]) -> bytes:
@@ -116,10 +122,11 @@ class Table:
         rest: Iterable[Mapping[str, Any]] = records(texts.select_columns(names).with_format(None), self.where)
         if not names:
             rest = ({} for _ in records(texts.select_columns([self._image]), self.where))
-        found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-        several = 0
+        found: dict[Identity, tuple[Mapping[str, Any], list[str]]] = {}
+        apart: dict[tuple[str, bytes], int] = {}
+        several = place = 0
         for place, record in enumerate(rest):
-            identity = self._identity(record, place)
+            identity = self._identity(record, place, apart)
             told = captions_of(record, columns, where=f"{self.where}: row {place}") if columns else [self.prompt or ""]
             if SAMPLE_KEY in record and columns == ["txt"]:  # a file of text beside the picture: each line is a caption
                 lines = [line for text in told for line in text.splitlines() if tidy(line)] or [""]
@@ -129,14 +136,17 @@ class Table:
             found.setdefault(identity, (record, []))[1].extend(told)
         if several:
             self.findings.notes.append(f"{several} caption files hold several lines; each line is one caption")
+        if self._by_name and found:
+            self._note_names(place + 1, len(found), len(apart))
         for identity, (record, told) in found.items():
             captions = [text for text in told if tidy(text)]
+            name = identity if isinstance(identity, str) else self._made_up(identity)
             for _ in range(len(told) - len(captions)):
-                self.findings.fault("blank captions", identity)
+                self.findings.fault("blank captions", name)
             if captions:
                 yield self._row(identity, record, captions)
             else:
-                self.findings.fault("pictures without a caption", identity)
+                self.findings.fault("pictures without a caption", name)
 
     @cached_property
     def _asked(self) -> list[str]:
@@ -145,15 +155,53 @@ class Table:
         said = {*CARRIED, "categories", "width", "height", "file_name", SAMPLE_KEY, self._id}
         return [name for name in self._names if name in outer or name in said]
 
-    def _identity(self, record: Mapping[str, Any], place: int) -> str:
-        """Samples of a webdataset are pictures of their own, even where two shards use the same key."""
+    def _identity(self, record: Mapping[str, Any], place: int, apart: dict[tuple[str, bytes], int]) -> Identity:
+        """Samples of a webdataset are pictures of their own, even where two shards use the same key.
+
+        `apart`: rows whose picture is another than that of the first row of their name, by name and picture.
+        """
         told = record.get(self._id) if self._id else None
         if told is not None and told != "":
-            return str(told)
-        key = record.get(SAMPLE_KEY)
-        if key:
-            return str(key) if str(key) not in self._seen else f"{key}-{place:06d}"
-        return f"{place:06d}"
+            name = str(told)
+            if not self._by_name or name not in self._seen or isinstance(self.dataset, datasets.IterableDataset):
+                return name
+            mark, first = (mark_of(self._on_disk[row][self._image]) for row in (place, self._seen[name][0]))
+            return name if mark == first else apart.setdefault((name, mark), place)
+        if key := str(record.get(SAMPLE_KEY) or ""):
+            while key in self._seen:
+                key = f"{key}-{place:06d}"
+            return key
+        return place
+
+    def _made_up(self, place: int) -> str:
+        """An id for a row without one. No real one is like it, nor one of another node's rows."""
+        shared = getattr(
+            self.dataset, "_distributed", None
+        )  # what `split_dataset_by_node` leaves; there is no public word for it
+        name = f"{place:06d}" if shared is None else f"{shared.rank:05d}-{place:06d}"
+        while name in self._seen and self._seen[name][0] != place:
+            name = f"row-{name}"
+        return name
+
+    @property
+    def _by_name(self) -> bool:
+        return self._id is not None and self._id.casefold() in NAME_COLUMNS
+
+    def _note_names(self, rows: int, pictures: int, apart: int) -> None:
+        if pictures < rows:
+            self.findings.notes.append(f"{rows} rows are {pictures} pictures, told by their column {self._id!r}")
+        if apart:
+            what = f"{apart} pictures have a {self._id!r} that another picture has; their id is the number of their row"
+            self.findings.notes.append(what)
+
+    @cached_property
+    def _on_disk(self) -> Rows:
+        return self._pictures([])
+
+    def _pictures(self, more: list[str]) -> Rows:
+        """The column of pictures, not decoded, and `more`."""
+        pictures = self.dataset.select_columns([self._image, *more])
+        return pictures.cast_column(self._image, datasets.Image(decode=False)) if self._image in self._typed else pictures
 
     def _mark(self, record: Mapping[str, Any]) -> int:
         said = [record.get(name) for name in self._asked]
@@ -181,6 +229,12 @@ class Table:
         if self.prompt is not None:
             return self._unused(known)
         if self.caption_column is None:
+            if {"captions", "text"} <= set(known) and _is_list(
+                self._shape["captions"]
+            ):  # as we write them: all, and one or a join
+                if not FEATURES.keys() <= self._shape.keys():
+                    self.findings.notes.append("captions are read from 'captions'; 'text' is not used")
+                return ["captions"]
             return known or [find("captions", self._names, CAPTION_COLUMNS, where=self.where)]
         outer, _, inner = self.caption_column.partition(".")
         if self.caption_column in self._names:
@@ -203,12 +257,12 @@ class Table:
             self.findings.notes.append(note)
         return []
 
-    def _row(self, identity: str, record: Mapping[str, Any], captions: list[str]) -> Row:
+    def _row(self, identity: Identity, record: Mapping[str, Any], captions: list[str]) -> Row:
         """Names that are paths of some machine are shortened to their last part, ids that are become the row's number."""
-        place = f"{self._seen[identity][0]:06d}"
+        place = self._made_up(self._seen[identity][0])
         named = next((record[name] for name in ("file_name", "filename", "filepath", SAMPLE_KEY) if record.get(name)), None)
         told = str(named or place)
-        image_id = identity if _harmless(identity) else place
+        image_id = identity if isinstance(identity, str) and _harmless(identity) else place
         self._seen.setdefault(image_id, self._seen[identity])
         categories = record.get("categories")
         listed = isinstance(categories, list) and all(isinstance(name, str) for name in categories)
@@ -234,6 +288,11 @@ def _shape(rows: Rows, where: str) -> Mapping[str, Any]:
         return rows.features
     first = list(records(rows.take(1), where))
     return first[0] if first else {}
+
+
+def _is_list(kind: Any) -> bool:
+    """A type, or of a stream that knows none a value."""
+    return isinstance(kind, datasets.List | datasets.LargeList | list)
 
 
 def _fields(kind: Any) -> list[str]:

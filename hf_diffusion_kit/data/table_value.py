@@ -1,5 +1,6 @@
 """What stands in a table's column of pictures -> the file of the picture."""
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,15 @@ def content_of(value: Any, *, where: str, within: tuple[Path, ...] | None) -> by
         what = f"names a file of this machine ({path.name}) that did not come with the table"
         raise SourceError(what, where=where, fix="do not use this table, or make it your own first", case=6)
     return read(path)
+
+
+def mark_of(value: Any) -> bytes:
+    """Differs for values that hold different files; empty where that cannot be told without reading more."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes | str):
+        return hashlib.sha256(value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")).digest()
+    return b""
 
 
 def _png(image: Image.Image, where: str) -> bytes:

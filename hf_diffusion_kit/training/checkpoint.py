@@ -1,7 +1,6 @@
 """Everything a run needs to go on as if it had never stopped: one folder a checkpoint, safetensors and JSON, whole or absent."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..data.durable import sync
 from ..errors import CheckpointError, StorageError
 from ..records import file_sha256
 
@@ -124,12 +124,3 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`key: old -> new` for everything that differs between two flat settings."""
     keys = sorted(before.keys() | now.keys())
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-
-
-def sync(path: Path) -> None:
-    """Makes a file or a folder's list of names outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
