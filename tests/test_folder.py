@@ -282,7 +282,7 @@ def test_unicode_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
 
 def test_folders_that_are_something_else(tmp_path: Path) -> None:
     known = load_captioned(coco(tmp_path / "coco"))
-    assert known.source == "coco" and len(known) == 6 and "--annotations annotations --images coco" in str(known.recipe)
+    assert known.source == "coco" and len(known) == 6 and "--annotations coco/annotations --images coco" in str(known.recipe)
     metadata(fill(tmp_path / "sets", ["train/a.jpg", "validation/b.jpg"]) / "train", [("a.jpg", "x")])
     with pytest.raises(SourceError, match=r"several sets: train, validation.*sets/train"):
         load_captioned(tmp_path / "sets")

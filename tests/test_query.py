@@ -321,3 +321,30 @@ def test_a_licence_that_no_picture_has_is_no_error(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     assert asked(tmp_path, license="Kind 4")[0] == asked(tmp_path, license="12")[0] == []
     assert len(asked(tmp_path, license="Kind 1")[0]) == 60
+
+
+def test_what_is_there_and_too_small_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    pair(tmp_path)
+    there, _ = asked(tmp_path, category="dog")
+    large, findings = asked(tmp_path, category="dog", min_area=0.3)
+    assert findings.left_out == {
+        "pictures without dog": 60 - len(there),
+        "pictures whose dog is under 0.3 of the picture": len(there) - len(large),
+    }
+    one, findings = asked(tmp_path, category="dog", crowd=False)
+    assert findings.left_out["pictures whose dog is only a crowd"] == len(there) - len(one) > 0
+    without, _ = asked(tmp_path, not_category="dog", crowd=False)
+    assert set(without) == {str(row.image_id) for row in Coco(tmp_path, None).rows(Subset())} - set(one)
+
+
+def test_a_name_that_no_row_has_is_an_error_outside_coco_too() -> None:
+    rows = [Row("1", "a.jpg", None, ("a dog",), categories=("dog",), license="House rules")]
+    for told, what in (
+        ({"not_category": "dgo"}, "no row has the category 'dgo'; did you mean 'dog'"),
+        ({"any_category": ["dog", "cta"]}, "category 'cta'"),
+        ({"license": "hose rules"}, "did you mean 'house rules'"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            list(wanted(rows, Subset.of(**told), Findings()))
+    with pytest.raises(ConfigError, match="the rows state none"):
+        list(wanted([Row("1", "a.jpg", None, ("a",))], Subset(category=("dog",)), Findings()))

@@ -366,7 +366,7 @@ def test_without_pixels_nothing_is_read_and_stock_datasets_fetches(tmp_path: Pat
 
 
 def test_a_picture_without_an_address_is_an_error_or_counted(tmp_path: Path) -> None:
-    notes = addressed(coco(tmp_path, 3), "")
+    notes = addressed(coco(tmp_path, 3), "ftp://host/{name}")
     with pytest.raises(SourceError, match="has no address"):
         load_captioned("coco", annotations=notes, pixels="none")
     addressed(tmp_path, "http://images.cocodataset.org/val2014/{name}")

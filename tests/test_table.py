@@ -312,7 +312,7 @@ def test_a_dataset_of_the_hub_by_id_on_disk_and_as_a_stream(hub: LocalHub, tmp_p
     stream, disk, whole, own_stream, own_disk, cats, test, *refused = answers
     local = gather(Table(data), Choice(Subset(**some)))
     assert stream[:2] == disk[:2] == [local.fingerprint, 5] and whole[1] == 24
-    assert stream[2] == "hfdk subset folder you/flat --streaming --count 5 --seed 1 --out subset"
+    assert stream[2] == "hfdk subset hub you/flat --streaming --count 5 --seed 1 --out subset"
     assert own_stream[:2] == own_disk[:2] and own_disk[1] == 2
     assert cats[:2] == test[:2] and cats[1] == 3
     for line, words in zip(

@@ -20,7 +20,7 @@ NAMES = {
     "license": "licence numbers or names, or the words commercial, modifiable, redistributable",
 }
 NUMBERS: dict[str, tuple[type, str]] = {
-    "min-area": (float, "least share of the picture that one object of a wanted category covers, 0 to 1"),
+    "min-area": (float, "least share of the picture that one object of each wanted category covers, 0 to 1"),
     "min-side": (int, "pixels of the shorter side"),
     "min-aspect": (float, "width divided by height: 1 is a square, below 1 upright"),
     "max-aspect": (float, "the most of it"),

@@ -1,6 +1,7 @@
 """COCO captions (Chen et al. 2015) as a source: official layout, or single files, of 2014, 2017 or anybody's own."""
 
 import heapq
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,11 +75,12 @@ class Coco:
 
     def words(self) -> list[str]:
         split = ["--split", self.split] if self.split else []
-        images = ["--images", self.images.resolve().name] if self.images else []
+        told = dict(zip(("--annotations", "--images"), (self.annotations, self.images), strict=True))
+        named = _named([path.resolve() for path in told.values() if path])
+        words = [word for flag, path in told.items() if path for word in (flag, named[path.resolve()])]
         if self.downloads is not None and not self.images and self.downloads.endpoint.startswith("https://"):
-            images = ["--images", self.downloads.endpoint] if self.downloads.endpoint != SECURE else []
-        notes = ["--annotations", self.annotations.resolve().name] if self.annotations else []
-        return ["coco", *notes, *images, *split]
+            words += ["--images", self.downloads.endpoint] if self.downloads.endpoint != SECURE else []
+        return ["coco", *words, *split]
 
     @cached_property
     def notes(self) -> Path:
@@ -119,6 +121,13 @@ class Coco:
                 if (other := places_of.setdefault(image_id, place)) is not place:
                     what = f"image {image_id} is in both {other} and {place}"
                     raise SourceError(what, where=self.notes, fix="name one split", case=7)
+
+
+def _named(paths: list[Path]) -> dict[Path, str]:
+    """Names that hold beside each other, from the folder that has both; their last parts alone where that is far away."""
+    home = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    near = all(len(path.relative_to(home).parts) <= 2 for path in paths)
+    return {path: path.relative_to(home).as_posix() if near else path.name for path in paths}
 
 
 def caption_files(annotations: Path) -> list[Path]:

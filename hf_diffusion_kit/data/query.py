@@ -84,15 +84,15 @@ def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons, finding
 
     unknown: dict[int, int] = {}
 
-    def having(kinds: Iterable[int], *, any_object: bool = False) -> np.ndarray:
+    def having(kinds: Iterable[int], *, area: bool = True, crowd: bool = True) -> np.ndarray:
         """Pictures with an object of these categories that counts: large enough, and a crowd only where crowds count."""
         good = np.zeros(len(index), dtype=bool)
         for kind in kinds:
             span = slice(*arrays["thing_starts"][kind : kind + 2])
             counted = np.ones(span.stop - span.start, dtype=bool)
-            if not subset.crowd and not any_object:
+            if not subset.crowd and crowd:
                 counted &= ~arrays["thing_crowd"][span]
-            if subset.min_area and not any_object:
+            if subset.min_area and area:
                 share = arrays["thing_share"][span]
                 unknown[kind] = int(np.isnan(share[counted]).sum())
                 with np.errstate(invalid="ignore"):
@@ -100,17 +100,23 @@ def _objects(index: Index, subset: Subset, keep: Keep, reasons: Reasons, finding
             good[arrays["thing_picture"][span][counted]] = True
         return good
 
+    def want(kinds: list[int], missing: str, name: str) -> None:
+        """Two conditions, so that each is counted as what it is: that it is there, and that it counts."""
+        keep(having(kinds, area=False, crowd=False), missing)
+        if subset.min_area or not subset.crowd:
+            keep(having(kinds), reasons.lesser(name))
+
     for name in subset.category:
-        keep(having(kinds_of(name, names, "category", index)), reasons.without(name))
+        want(kinds_of(name, names, "category", index), reasons.without(name), name)
     if subset.any_category:
         found = [kind for name in subset.any_category for kind in kinds_of(name, names, "category", index)]
-        keep(having(found), reasons.without_any)
+        want(found, reasons.without_any, " or ".join(subset.any_category))
     for name in subset.not_category:
-        keep(~having(kinds_of(name, names, "category", index), any_object=True), reasons.having(name))
+        keep(~having(kinds_of(name, names, "category", index), area=False), reasons.having(name))
     for name in subset.supercategory:
-        keep(having(kinds_of(name, above, "supercategory", index)), reasons.without(name))
+        want(kinds_of(name, above, "supercategory", index), reasons.without(name), name)
     if not (subset.category or subset.any_category or subset.supercategory):
-        if not subset.min_area and not subset.crowd:
+        if not subset.min_area and not subset.crowd and not subset.not_category:
             what = "says which objects count, and no category is asked for"
             raise ConfigError(what, where="subset: crowd", fix="name a category, or leave it out", case=1)
         if subset.min_area:

@@ -29,7 +29,8 @@ class Conditions:
     supercategory: tuple[str, ...] = ()
     """Something of each is in the picture: `animal`, `food` ... (COCO's twelve, or the file's own)."""
     min_area: float = 0.0
-    """Least share of the picture that one object of a wanted category covers, 0 to 1. COCO only."""
+    """Least share of the picture, 0 to 1, that one object of each wanted category covers (of any category, where none is asked for). COCO
+    only."""
     crowd: bool = True
     """Whether an object that is marked as a crowd counts as being there. COCO only."""
     min_side: int | None = None

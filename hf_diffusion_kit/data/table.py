@@ -113,7 +113,8 @@ class Table:
         ignore = ["--ignore-captions"] if self.ignore_captions else []
         column = ["--caption-column", self.caption_column] if self.caption_column else []
         picture = ["--image-column", self.image_column] if self.image_column else []
-        return ["folder", self.label, *self.asked, *prompt, *ignore, *column, *picture] if self.label else []
+        verb = "hub" if self.label and "/" in self.label else "folder"
+        return [verb, self.label, *self.asked, *prompt, *ignore, *column, *picture] if self.label else []
 
     def _rows(self) -> Iterator[Row]:
         columns = self._captions

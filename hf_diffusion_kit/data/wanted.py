@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from .base import Findings, Row
 from .captions import tidy
-from .licenses import is_wanted
+from .licenses import WORDS, is_wanted
 from .subset import Subset
 
 
@@ -30,6 +30,10 @@ class Reasons:
     @property
     def without_any(self) -> str:
         return f"pictures without any of {', '.join(self.subset.any_category)}"
+
+    def lesser(self, name: str) -> str:
+        least = f"under {self.subset.min_area:g} of the picture" if self.subset.min_area else ""
+        return f"pictures whose {name} is {' or '.join(filter(None, (least, '' if self.subset.crowd else 'only a crowd')))}"
 
     @property
     def large(self) -> str:
@@ -60,13 +64,30 @@ def wanted(rows: Iterable[Row], subset: Subset, findings: Findings) -> Iterator[
     """The rows that meet the choice, `count` apart; the others are counted in `findings` under the first reason that holds."""
     if told := [name for name in ("supercategory", "min_area", "crowd") if name in subset.of_objects]:
         raise ConfigError("is known of COCO's annotations only", where=f"subset: {told[0]}", fix="leave it out", case=1)
+    seen: set[str] = set()
     for row in rows:
+        seen.update(name.casefold() for name in (*row.categories, row.license))
         kept = captions_left(row, subset, findings)
         reason = unwanted(kept, subset) if kept.captions else Reasons.length
         if reason is None:
             yield kept
         else:
             findings.left_out[reason] += 1
+    _known(subset, seen - {""})
+
+
+def _known(subset: Subset, seen: set[str]) -> None:
+    """Raises ConfigError for a name that no row has: it is misspelt, or the rows say nothing of such things."""
+    for field, kind in (
+        ("category", "category"),
+        ("any_category", "category"),
+        ("not_category", "category"),
+        ("license", "licence"),
+    ):
+        for name in getattr(subset, field):
+            if name not in seen and not (field == "license" and name in WORDS):
+                hint = nearest(name, seen) if seen else "the rows state none"
+                raise ConfigError(f"no row has the {kind} {name!r}; {hint}", where=f"subset: {field}", case=1)
 
 
 def unwanted(row: Row, subset: Subset) -> str | None:
