@@ -89,8 +89,9 @@ class Parser(argparse.ArgumentParser):
         from ..errors import ConfigError
 
         known = [option for action in self._actions for option in action.option_strings]
-        wrong = message.rsplit(" ", 1)[-1] if message.startswith("unrecognized arguments") else ""
-        hint = f"; {nearest(wrong.partition('=')[0], known)}" if wrong.startswith("-") else ""
+        words = message.split() if message.startswith("unrecognized arguments") else []
+        wrong = next((word.partition("=")[0] for word in words if word.startswith("--")), "")
+        hint = f"; {nearest(wrong, known)}" if wrong else ""
         raise ConfigError(f"{message}{hint}", where=self.prog, fix=f"{self.prog} --help", case=1)
 
 
