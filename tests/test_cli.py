@@ -107,3 +107,10 @@ def test_a_pipe_whose_reader_has_left_is_no_error() -> None:
     child.stdin.close()
     with child.stderr:
         assert child.wait() == 0 and child.stderr.read() == b""
+
+
+def test_where_a_subset_would_go_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    words = ["subset", "folder", str(tmp_path / "nowhere"), "--out", str(tmp_path / "full")]
+    assert main(words) == 5 and "not an empty folder" in capsys.readouterr().err  # and not that there is no such source

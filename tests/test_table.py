@@ -58,11 +58,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "sentences": [{"raw": "a", "tokens": ["a"], "imgid": 0}, {"raw": "b", "tokens": ["b"], "imgid": 0}],
         "cocoid": [9, 9],
         "imgid": [0, 0],
+        "image": [0, 0],
     },
     "sentences as a list": {"sentences": [[{"raw": "a"}, {"raw": "b"}], [{"raw": "c"}, {"raw": "d"}]], "imgid": [0, 1]},
     "sentences_raw": {"sentences_raw": PAIRS},
-    "flat by image_id": {**FLAT, "image_id": [1, 1, 2, 2]},
-    "flat by imgid": {**FLAT, "imgid": [0, 0, 1, 1]},
+    "flat by image_id": {**FLAT, "image_id": [1, 1, 2, 2], "image": [0, 0, 1, 1]},
+    "flat by imgid": {**FLAT, "imgid": [0, 0, 1, 1], "image": [0, 0, 1, 1]},
     "flat by filename": {**FLAT, "filename": ["x.jpg", "x.jpg", "y.jpg", "y.jpg"], "image": [0, 0, 1, 1]},
     "all of the captions joined in text": {"text": ["a b", "c d"], "captions": PAIRS, "image_id": ["1", "2"]},
     "one of the captions in text": {"text": ["b", "c"], "captions": PAIRS, "image_id": ["1", "2"], "split": ["a", "b"]},
@@ -349,3 +350,11 @@ def test_what_is_for_the_hub_is_not_for_folders(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             load_captioned(tmp_path, **options)
+
+
+def test_an_id_is_believed_only_while_the_picture_is_the_same() -> None:
+    for column in ("image_id", "cocoid", "imgid"):
+        data = table(text=["a red one", "a blue one", "red again"], image=[0, 1, 0], **{column: ["1", "1", "1"]})
+        there = gather(Table(data), Choice(Subset()))
+        assert told(there) == [["a red one", "red again"], ["a blue one"]] and len(set(there.dataset["sha256"])) == 2
+        assert any(f"1 pictures have a {column!r} that another picture has" in note for note in there.notes)

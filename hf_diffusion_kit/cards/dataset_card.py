@@ -144,6 +144,7 @@ def facts(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[str
         "title": title(record, repo_id),
         "origin": origin(record, rows),
         "snippet": fenced(snippet(record, repo_id), "python"),
+        "said": "its captions of the chosen length" if {"min_words", "max_words"} & record.choice.keys() else "all its captions",
         "text": TEXT.get(told := str(record.choice.get("caption", "first")), f"number {told.removeprefix('nth:')} of them"),
         "choice": [(Markdown(CHOICE.get(name, inline(name))), words(value)) for name, value in record.choice.items()],
         "recipe": fenced(record.recipe) if record.recipe else None,

@@ -89,7 +89,7 @@ PASSED = (
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pathlib import Path
 
-    from ..data import load_captioned
+    from ..data import load_captioned, saved
     from ..data.subset import Subset
     from ..errors import ConfigError
 
@@ -102,10 +102,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     names = [name.replace("-", "_") for name in (*NAMES, *NUMBERS)]
     subset = Subset.of(**{name: getattr(args, name) for name in (*names, "crowd", "match", "caption")})
     told = {name: value for name in PASSED if (value := getattr(args, name)) not in (None, False)}
+    out = Path(args.out)
+    if not saved.taken(out):  # one that is there may be the same, which only the rows can tell
+        saved.check_place(out)
     data = load_captioned(
         args.path or "coco", subset=subset, strict=args.strict, on_bad_image=args.on_bad_image, progress=True, **told
     )
-    folder = data.save(Path(args.out), overwrite=args.overwrite)
+    folder = data.save(out, overwrite=args.overwrite)
     return report(data, folder, say)
 
 

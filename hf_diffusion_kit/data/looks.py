@@ -18,7 +18,7 @@ COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.\w+")
 """COCO_val2014_000000391895.jpg and 000000391895.jpg are one picture: 2014 and 2017 number alike."""
 ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
 SHARED = 0.25
-"""A caption that at least this share of the pictures (and three of them) have is named."""
+"""A caption that is all that is said of at least this share of the pictures (and three of them) is named."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Looks:
     modes: Counter[str] = field(default_factory=Counter)
     misnamed: list[str] = field(default_factory=list)
     texts: Counter[str] = field(default_factory=Counter)
-    """Caption -> pictures that have it."""
+    """Caption -> pictures of which nothing else is said."""
     like_names: list[str] = field(default_factory=list)
 
     def shown(self, name: str) -> str:
@@ -49,7 +49,7 @@ class Looks:
     def hear(self, row: Row) -> None:
         """Captions count for every row, whatever its picture is like."""
         texts = {tidy(text) for text in row.captions}
-        self.texts.update(texts)
+        self.texts.update(texts if len(texts) == 1 else ())
         if any(is_name(text, row.file_name) for text in texts):
             self.like_names.append(self.shown(row.file_name))
 

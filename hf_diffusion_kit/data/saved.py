@@ -37,22 +37,10 @@ def write(folder: Path, table: pa.Table, record: SubsetRecord, *, overwrite: boo
 
     Raises StorageError when the folder holds something else, or cannot be written; then nothing has changed.
     """
-    if set(str(folder.resolve())) & set("*?[]"):
-        raise StorageError(
-            "`load_dataset` takes * ? [ ] in a path for a pattern", where=folder, fix="name another folder", case=3
-        )
-    if occupied(folder):
-        ours = (folder / FACTS).is_file()
-        if ours and _same(folder, record):
-            return folder
-        if not ours or not overwrite:
-            what = "holds another subset" if ours else "exists and is not an empty folder"
-            raise StorageError(
-                what, where=folder, fix="say --overwrite, or name another folder" if ours else "name another folder", case=3
-            )
+    if taken(folder) and _same(folder, record):
+        return folder
+    check_place(folder, overwrite=overwrite)
     place = Path(os.path.realpath(folder))  # where a link leads to; the link stays one
-    if _stands_in(place):
-        raise StorageError("is the folder that you are in, and would be replaced", where=folder, fix="name one inside it", case=3)
     half = place.with_name(f".tmp-{place.name}-{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +57,25 @@ def write(folder: Path, table: pa.Table, record: SubsetRecord, *, overwrite: boo
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return folder
+
+
+def taken(folder: Path) -> bool:
+    """Whether a subset, this one or another, is there."""
+    return (folder / FACTS).is_file()
+
+
+def check_place(folder: Path, *, overwrite: bool = False) -> None:
+    """Raises StorageError where a subset could not be written; asked before the work, too."""
+    if set(str(folder.resolve())) & set("*?[]"):
+        raise StorageError(
+            "`load_dataset` takes * ? [ ] in a path for a pattern", where=folder, fix="name another folder", case=3
+        )
+    if occupied(folder) and not (taken(folder) and overwrite):
+        what = "holds another subset" if taken(folder) else "exists and is not an empty folder"
+        fix = "say --overwrite, or name another folder" if taken(folder) else "name another folder"
+        raise StorageError(what, where=folder, fix=fix, case=3)
+    if _stands_in(Path(os.path.realpath(folder))):
+        raise StorageError("is the folder that you are in, and would be replaced", where=folder, fix="name one inside it", case=3)
 
 
 def read(folder: Path) -> tuple[Path, SubsetRecord]:

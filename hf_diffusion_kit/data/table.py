@@ -17,7 +17,6 @@ from .columns import (
     CAPTION_COLUMNS,
     ID_COLUMNS,
     IMAGE_COLUMNS,
-    NAME_COLUMNS,
     SAMPLE_KEY,
     captions_of,
     find,
@@ -46,8 +45,7 @@ class Table:
     `stream.take(1000)`. A table without ids has the numbers of its rows for ids, on each node of a stream that is shared among
     several with the node's number before them.
 
-    Where a file's name has to do for an id, that is noted; rows of one name whose pictures differ stay apart, which only a table on
-    disk can tell.
+    Rows that became one are noted; rows of one id whose pictures differ stay apart, which only a table on disk can tell.
     """
 
     dataset: Rows
@@ -137,7 +135,7 @@ class Table:
             found.setdefault(identity, (record, []))[1].extend(told)
         if several:
             self.findings.notes.append(f"{several} caption files hold several lines; each line is one caption")
-        if self._by_name and found:
+        if self._id is not None and found:
             self._note_names(place + 1, len(found), len(apart))
         for identity, (record, told) in found.items():
             captions = [text for text in told if tidy(text)]
@@ -164,7 +162,7 @@ class Table:
         told = record.get(self._id) if self._id else None
         if told is not None and told != "":
             name = str(told)
-            if not self._by_name or name not in self._seen or isinstance(self.dataset, datasets.IterableDataset):
+            if name not in self._seen or isinstance(self.dataset, datasets.IterableDataset):
                 return name
             mark, first = (mark_of(self._on_disk[row][self._image]) for row in (place, self._seen[name][0]))
             return name if mark == first else apart.setdefault((name, mark), place)
@@ -183,10 +181,6 @@ class Table:
         while name in self._seen and self._seen[name][0] != place:
             name = f"row-{name}"
         return name
-
-    @property
-    def _by_name(self) -> bool:
-        return self._id is not None and self._id.casefold() in NAME_COLUMNS
 
     def _note_names(self, rows: int, pictures: int, apart: int) -> None:
         if pictures < rows:
