@@ -336,7 +336,8 @@ def test_any_dataset_with_pictures_and_captions() -> None:
     assert data.source == "dataset" and data.recipe is None and data.example(0).captions == ("x", "y") and len(data) == 3
     assert as_captioned(data) is data
     assert as_captioned(datasets.DatasetDict(train=table(text=["x", "y", "z"]))).dataset["text"] == ["x", "y", "z"]
-    grouped = as_captioned(table(image_id=["7", "7", "8"], text=["x", "y", "z"]))
+    seven, eight = ({"bytes": encoded(picture(n)), "path": None} for n in (7, 8))
+    grouped = as_captioned(table(image=[seven, seven, eight], image_id=["7", "7", "8"], text=["x", "y", "z"]))
     assert [grouped.example(n).captions for n in range(2)] == [("x", "y"), ("z",)]
     leaky = as_captioned(table(file_name=["/home/me/a.jpg", "b.jpg", "../c.jpg"], text=["x", "y", "z"]))
     assert leaky.dataset["file_name"] == ["a.jpg", "b.jpg", "c.jpg"] and leaky.dataset["image_id"] == [
