@@ -10,51 +10,9 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+import real_size
 import torch
-
-
-def pipeline() -> Any:
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    from hf_diffusion_kit import digits
-
-    tokenizer = CLIPTokenizer.from_pretrained(digits.path("digits") / "tokenizer", model_max_length=77)
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=49408,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            projection_dim=768,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(320, 640, 1280, 1280),
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=768,
-        attention_head_dim=8,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-    )
-    scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-    )
-    return StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False)
 
 
 def main() -> None:
@@ -70,7 +28,7 @@ def main() -> None:
         base = Path(args.base or f"{temporary}/sd15-random")
         if not base.is_dir():
             torch.manual_seed(0)
-            pipeline().to(torch.bfloat16).save_pretrained(base)
+            real_size.sd15().to(torch.bfloat16).save_pretrained(base)
         from hf_diffusion_kit import LoraTrainer
 
         trainer = LoraTrainer(

@@ -7,10 +7,8 @@ written whole or not at all: a job that was cut off is started again as it was, 
     # once, while the pictures are still addresses: img2dataset writes Parquet that has them inside
     img2dataset --url_list urls.parquet --input_format parquet --url_col url --caption_col caption --output_format parquet \\
         --output_folder raw
-
     # on every node; torchrun, accelerate and SLURM say which one it is
     srun --ntasks 64 python dataset_scripts/at_scale.py "raw/*.parquet" --out subset --match "dog|puppy" --min-words 4
-
     # anywhere, without this package
     datasets.load_dataset("parquet", data_files="subset/part-*/data/*.parquet", split="train", streaming=True)
 """
@@ -57,15 +55,17 @@ def main() -> None:
         if facts.get("choice") != choice or made_of not in facts.get("notes", ()):
             raise StorageError("was made of other shards, or by another choice", where=part, fix="name another --out", case=3)
     else:
-        stream = datasets.load_dataset("parquet", data_files=args.files, split="train", streaming=True)
-        mine = split_dataset_by_node(stream, rank=rank, world_size=nodes)
         try:
+            stream = datasets.load_dataset("parquet", data_files=args.files, split="train", streaming=True)
+            mine = split_dataset_by_node(stream, rank=rank, world_size=nodes)
             data = load_captioned(mine, on_bad_image="skip", caption_column=args.caption_column, **choice)
-        except SourceError as error:
+        except KitError as error:
             if error.case != 10:
                 raise
             print(f"node {rank} of {nodes}: 0 pictures: {error.message}")  # nothing of its share is wanted: no part, no fault
             return
+        except (OSError, ValueError) as error:  # no file has such a name, or the first cannot be opened
+            raise SourceError(f"no shards: {str(error)[:200]}", where=args.files, fix="name Parquet files", case=9) from error
         replace(data, record=replace(data.record, notes=(*data.notes, made_of))).save(part)
         facts = {"rows": len(data), "left_out": data.left_out}
     print(f"node {rank} of {nodes}: {facts['rows']} pictures, left out: {facts['left_out'] or 'none'}")

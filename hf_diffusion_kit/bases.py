@@ -36,7 +36,7 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
     if name in digits.BASES:
         folder = digits.path(name)
         return Base(folder, None, Pinned(name, None, EMBEDDED_LICENSE, weights_of(folder)), embedded=True)
-    folder = Path(name).expanduser()
+    folder = at_home(name, where="base")
     if folder.is_dir():
         return Base(folder, None, Pinned(folder.resolve().name, None, license_id, weights_of(folder)))
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
@@ -50,6 +50,14 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
     if license_id and not pinned.license:
         pinned = Pinned(pinned.id, pinned.revision, license_id, pinned.sha256, pinned.on_hub)
     return Base(name, pinned.revision, pinned)
+
+
+def at_home(told: str, *, where: str) -> Path:
+    """A setting's path with `~` filled in. Raises ConfigError where it names nobody."""
+    try:
+        return Path(told).expanduser()
+    except RuntimeError as error:
+        raise ConfigError("nobody has that home folder", where=f"{where}: {told}", fix="write the path in full", case=1) from error
 
 
 def weights_of(folder: Path) -> dict[str, str]:

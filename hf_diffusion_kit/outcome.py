@@ -92,7 +92,14 @@ def make_record(told: Outcome, gallery: list[Shown], weights: list[Weights], ver
         method=recipe.method.name,
         base_model=told.base.pinned,
         data=DataRecord(
-            data.source, len(data), data.fingerprint, data.recipe, dict(data.licenses), dict(data.left_out), captions=captions
+            data.source,
+            len(data),
+            data.fingerprint,
+            data.recipe,
+            dict(data.licenses),
+            dict(data.left_out),
+            hub=next((step.hub for step in reversed(data.record.chain) if step.hub), None),
+            captions=captions,
         ),
         settings=recipe.public(),
         steps=trainer.done,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from . import config
-from .data.subset import Conditions, Subset
+from .bases import at_home
+from .data.subset import Conditions, Subset, flag
 from .digits import BASES
 from .errors import ConfigError, nearest, positive
 from .methods import Method, method
@@ -166,8 +167,8 @@ class Recipe:
                 words.append(shlex.quote(f"{key}={told['base'][key]}"))
         if told["data"]["class_path"]:
             words.append(shlex.quote(f"class_path={told['data']['class_path']}"))
-        head = ["hfdk train --base", shlex.quote(told["base"]["id"]), "--data", shlex.quote(data), "--method", self.method.name]
-        return " ".join([*head, "--out", shlex.quote(out), *words])
+        head = [*flag("base", told["base"]["id"]), *flag("data", data), "--method", self.method.name, *flag("out", out)]
+        return " ".join([shlex.join(["hfdk", "train", *head]), *words])
 
     def write(self, path: Path) -> None:
         """As TOML; folders are written whole, so that the run can be resumed from anywhere on this machine."""
@@ -176,13 +177,14 @@ class Recipe:
             for key in keys:
                 value = told[section][key]
                 if is_path(value):
-                    told[section][key] = str(Path(value).expanduser().resolve())
+                    told[section][key] = str(at_home(value, where=f"{section}: {key}").resolve())
         config.write(path, told)
 
 
 def is_path(value: str | None) -> bool:
-    """Whether a setting names something that lies on this machine; an embedded base is a name, whatever else is called so."""
-    return bool(value) and value not in BASES and Path(str(value)).expanduser().exists()
+    """Whether a setting names something that lies on this machine; an embedded base is a name, whatever else is called so.
+    Raises ConfigError for the home folder of nobody."""
+    return bool(value) and value not in BASES and at_home(str(value), where="recipe").exists()
 
 
 def sections_of(told: Mapping[str, Any], where: object) -> dict[str, dict[str, Any]]:

@@ -66,7 +66,8 @@ class SubsetRecord:
     choice: dict[str, Any] = field(default_factory=dict)
     """Settings of the `Subset` that are not as by default."""
     files: dict[str, str] = field(default_factory=dict)
-    """Names of the files of annotations or captions that were read -> sha256."""
+    """Names of the files of annotations or captions that were read -> sha256; a dataset of the Hub as `user/name@commit` -> that
+    commit, which is a digest of all its files."""
     splits: list[str] = field(default_factory=list)
     """Splits of the source that the rows came from, by its own names: `val2014`."""
     pixels: str = "embedded"
@@ -82,7 +83,16 @@ class SubsetRecord:
     notes: tuple[str, ...] = ()
     """What was found, changed or decided on the way, one sentence each."""
     versions: dict[str, str] = field(default_factory=dict)
+    hub: Pinned | None = None
+    """The dataset of the Hub that was read, at its commit; None for any other source."""
+    before: "SubsetRecord | None" = None
+    """All that is known of the saved subset that these rows were chosen from, and so of what that one was chosen from."""
     schema: int = SCHEMA
+
+    @property
+    def chain(self) -> "tuple[SubsetRecord, ...]":
+        """The saved subsets that these rows came through, the first one first, and this record."""
+        return (*(self.before.chain if self.before else ()), self)
 
 
 @dataclass(frozen=True)

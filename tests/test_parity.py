@@ -14,6 +14,9 @@ import torch
 import tiny
 from hf_diffusion_kit.families import FAMILIES, detect
 
+ORIGINAL, CROP = (40, 60), (1, 2)
+"""What a picture's size was, and where its crop began: rows, then columns. Only SDXL is told."""
+GEOMETRY = {"sdxl": {"original_size": ORIGINAL, "crops_coords_top_left": CROP, "target_size": (tiny.HEIGHT, tiny.WIDTH)}}
 IGNORED = {"return_dict", "cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs", "timestep_cond"}
 
 
@@ -56,22 +59,55 @@ def test_training_calls_the_denoiser_as_inference_does(name: str) -> None:
     scale = family.latent_size_divisor
     latents = torch.randn(1, 4, tiny.HEIGHT // scale, tiny.WIDTH // scale, generator=torch.Generator().manual_seed(0))
     call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "guidance_scale": 1.0, "num_inference_steps": 3}
-    inference = overhear(model, lambda: pipe("the cat", latents=latents, **call))
+    inference = overhear(model, lambda: pipe("the cat", latents=latents, **call, **GEOMETRY.get(name, {})))
     time_B = pipe.scheduler.timesteps[:1]
-    noisy = latents * pipe.scheduler.init_noise_sigma
-    geometry = torch.tensor([[tiny.HEIGHT, tiny.WIDTH, 0, 0, tiny.HEIGHT, tiny.WIDTH]])
+    noisy = pipe.scheduler.scale_model_input(latents * pipe.scheduler.init_noise_sigma, time_B[0])
+    geometry = torch.tensor([[*ORIGINAL, *CROP, tiny.HEIGHT, tiny.WIDTH]])
     training = overhear(model, lambda: family.predict(noisy, time_B, family.encode_captions(["the cat"], geometry)))
     assert training.keys() == inference.keys()
     for key in inference:
         same(training[key], inference[key], key)
 
 
+@pytest.mark.parametrize(("name", "zeros"), [*((name, True) for name in FAMILIES), ("sdxl", False)])
+def test_a_dropped_caption_is_the_unconditional_half_of_guidance(name: str, zeros: bool) -> None:
+    """diffusers' own SDXL script encodes the empty text, which SDXL's pipeline never does."""
+    family = FAMILIES[name](tiny.pipeline(name))
+    if name == "sdxl":
+        family.pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
+    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "guidance_scale": 2.0, "num_inference_steps": 3}
+    heard = overhear(family.model, lambda: family.pipe("the cat", **call, **GEOMETRY.get(name, {})))
+    geometry = torch.tensor([[*ORIGINAL, *CROP, tiny.HEIGHT, tiny.WIDTH]] * 2)
+    latents = torch.zeros(2, 4, tiny.HEIGHT // 2, tiny.WIDTH // 2)
+    cond = family.encode_captions(["", "the cat"], geometry)
+    ours = overhear(family.model, lambda: family.predict(latents, torch.tensor([1, 1]), cond))
+    for key in ("encoder_hidden_states", "added_cond_kwargs"):
+        assert (key in ours) == (key in heard)
+        if key in heard:
+            same(ours[key], heard[key], key)
+    assert (cond["text"][0] == 0).all() == (name == "sdxl" and zeros)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_pipeline_decodes_what_the_family_encoded(name: str) -> None:
+def test_samples_of_a_batch_do_not_know_each_other(name: str) -> None:
+    family = FAMILIES[name](tiny.pipeline(name))
+    captions, geometry = ["a dog", "the cat", ""], torch.tensor([[9, 8, 1, 0, 4, 6], [8, 8, 0, 0, 4, 6], [5, 7, 0, 0, 4, 6]])
+    whole = family.encode_captions(captions, geometry)
+    alone = [family.encode_captions([text], told[None]) for text, told in zip(captions, geometry, strict=True)]
+    assert all(len(value) == 3 for value in whole.values())
+    for key, value in whole.items():
+        same(value, torch.cat([each[key] for each in alone]), key)
+
+
+@pytest.mark.parametrize("units", ["plain", "mean and std"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_pipeline_decodes_what_the_family_encoded(name: str, units: str) -> None:
     family = FAMILIES[name](tiny.pipeline(name))
     pipe = family.pipe
+    if units != "plain":  # only SDXL's pipeline heeds them, and then only its family may
+        pipe.vae.register_to_config(latents_mean=[0.5, -1.0, 2.0, 0.0], latents_std=[2.0, 3.0, 0.5, 1.0])
     pixels = torch.rand(1, 3, tiny.HEIGHT, tiny.WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    ours = family.encode_images(pixels, torch.Generator().manual_seed(1))
+    ours = family.encode_images(pixels, [torch.Generator().manual_seed(1)])
     heard: dict[str, torch.Tensor] = {}
     decode = pipe.vae.decode
     pipe.vae.decode = lambda z, *a, **k: (heard.update(z=z), decode(z, *a, **k))[1]

@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_line(base: Path, pictures: Path, tmp_path: Path, mon
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "pytorch_lora_weights.safetensors.part")
 
-    monkeypatch.setattr("hf_diffusion_kit.formats.diffusers_lora.save_file", full)
+    monkeypatch.setattr("hf_diffusion_kit.formats.base.save_file", full)
     out = tmp_path / "run"
     with pytest.raises(StorageError, match=r"safetensors\.part: could not be read or written: No space left.*hfdk resume"):
         LoraTrainer(str(base), out=out, **SMALL).fit(pictures, say=lambda _: None, progress=False)

@@ -1,5 +1,6 @@
 """facts.json -> README.md of a captioned subset, by the Hub's rules for what its pages and `load_dataset` read."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from ..records import SubsetRecord
 from .markdown import Markdown, code, fenced, inline, is_web, link, literal
 from .page import counted, page
 
+HUB = "https://huggingface.co/datasets/"
 MOST_CATEGORIES = 15
 """Categories that are listed; the rest is counted, and the rows have all."""
 EACH_ITS_OWN = "each-picture-its-own"
@@ -127,8 +129,12 @@ def metadata(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[
     told["task_categories"] = ["text-to-image", "image-to-text"]
     if rows.coco and record.source == "coco":
         told |= {"language": ["en"], "annotations_creators": ["crowdsourced"], "source_datasets": ["extended|other-coco"]}
+    elif rows.coco and record.chain[0].source == "coco":
+        told["source_datasets"] = ["extended|other-coco"]
     elif record.source == "folder":
         told["source_datasets"] = ["original"]
+    elif record.hub and record.hub.on_hub:
+        told["source_datasets"] = [record.hub.id]
     told["size_categories"] = [next((name for most, name in SIZES if record.rows < most), "n>1T")]
     told["tags"] = ["captions", *(["coco"] if rows.coco else []), "hf-diffusion-kit"]
     told["pretty_name"] = title(record, repo_id)
@@ -137,7 +143,7 @@ def metadata(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[
 
 def facts(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[str, Any]:
     """What the template names."""
-    categories = list(record.categories.items())
+    categories, commands = list(record.categories.items()), recipes(record)
     return {
         "record": record,
         "rows": rows,
@@ -146,8 +152,12 @@ def facts(record: SubsetRecord, rows: RowFacts, repo_id: str | None) -> dict[str
         "snippet": fenced(snippet(record, repo_id), "python"),
         "said": "its captions of the chosen length" if {"min_words", "max_words"} & record.choice.keys() else "all its captions",
         "text": TEXT.get(told := str(record.choice.get("caption", "first")), f"number {told.removeprefix('nth:')} of them"),
-        "choice": [(Markdown(CHOICE.get(name, inline(name))), words(value)) for name, value in record.choice.items()],
-        "recipe": fenced(record.recipe) if record.recipe else None,
+        "choice": conditions(record),
+        "recipe": fenced("\n".join(commands)) if commands else None,
+        "commands": len(commands),
+        "hub": [step for step in record.chain if step.hub],
+        "earlier": [(step, conditions(step)) for step in record.chain[-2::-1]],
+        "files": [(name, sha) for step in record.chain for name, sha in step.files.items()],
         "categories": categories[:MOST_CATEGORIES],
         "rarer": categories[MOST_CATEGORIES:],
         "people": sum(number for name, number in categories if name.casefold() == "person"),
@@ -166,11 +176,32 @@ def title(record: SubsetRecord, repo_id: str | None) -> str:
 
 def origin(record: SubsetRecord, rows: RowFacts) -> Markdown:
     """Where the pictures are from, for a sentence that ends with it."""
+    if record.before:
+        return Markdown(f"from a saved subset of {counted(record.before.rows, 'picture')} {origin(record.before, rows)}")
+    if record.hub:
+        name = link(record.hub.id, f"{HUB}{record.hub.id}") if record.hub.on_hub else code(record.hub.id)
+        at = f" at commit {code(record.hub.revision[:12])}" if record.hub.revision else ""
+        return Markdown(f"from the dataset {name}{at}")
     splits = f" ({', '.join(map(code, record.splits))})" if record.splits else ""
     if rows.coco and record.source == "coco":
         return Markdown(f"from [COCO](https://cocodataset.org){splits}")
     known = {"coco": "from a set in COCO's format", "folder": "from a folder of pictures", "dataset": "from another dataset"}
     return Markdown(known.get(record.source, f"from the source {code(record.source)}") + splits)
+
+
+def conditions(record: SubsetRecord) -> list[tuple[Markdown, Markdown]]:
+    return [(Markdown(CHOICE.get(name, inline(name))), words(value)) for name, value in record.choice.items()]
+
+
+def recipes(record: SubsetRecord) -> list[str]:
+    """The commands that make the same again, one after the other: what it was chosen from comes first, under the name by which the
+    next one asks for it. A table in memory has none."""
+    steps = [step.recipe for step in record.chain if step.recipe]
+    for place, after in enumerate(steps[1:]):
+        before, words = shlex.split(steps[place]), shlex.split(after)
+        if before[-2:-1] == ["--out"] and words[:3] == ["hfdk", "subset", "folder"]:
+            steps[place] = shlex.join([*before[:-1], words[3]])
+    return steps
 
 
 def snippet(record: SubsetRecord, repo_id: str | None) -> str:

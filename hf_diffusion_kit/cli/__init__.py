@@ -3,13 +3,14 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from .. import __version__
-from ..errors import KitError, nearest
+from ..errors import KitError, NetworkError, StorageError, nearest
 
 VERBS = {
     "demo": "the main job on embedded data: teach a small model a digit it has never seen, publish it, load it back",
@@ -60,26 +61,40 @@ def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, wo
     except KitError as error:
         if "--debug" in words:
             raise
-        print(error.line(), file=sys.stderr)
+        show(error.line(), aside=True)
         return error.exit_code
+    except OSError as error:  # what no reader of a file has foreseen, in one line all the same
+        if "--debug" in words:
+            raise
+        kind = NetworkError if isinstance(error, ConnectionError | TimeoutError) else StorageError
+        show(kind(error.strerror or str(error), where=error.filename).line(), aside=True)
+        return kind.exit_code
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        show("stopped", aside=True)
         return 130
 
 
 def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:
     result = verb(args, lambda text: show(text, aside=args.json))
     if args.json:
-        show(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+        show(text if printable(text, sys.stdout) == text else json.dumps(result, allow_nan=False))
     return int(result.get("exit_code", 0))
 
 
 def show(text: str, *, aside: bool = False) -> None:
     """A line on stdout, or `aside` on stderr. When the reader of a pipe has left, as `head` does, the work goes on unheard."""
+    stream = sys.stderr if aside else sys.stdout
     try:
-        print(text, file=sys.stderr if aside else sys.stdout, flush=True)
+        print(printable(text, stream), file=stream, flush=True)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        setattr(sys, "stderr" if aside else "stdout", open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def printable(text: str, stream: Any) -> str:
+    """What a terminal's encoding has no letters for, and names of files that are no text, with backslashes."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,7 +107,10 @@ class Parser(argparse.ArgumentParser):
         words = message.split() if message.startswith("unrecognized arguments") else []
         wrong = next((word.partition("=")[0] for word in words if word.startswith("--")), "")
         hint = f"; {nearest(wrong, known)}" if wrong else ""
-        raise ConfigError(f"{message}{hint}", where=self.prog, fix=f"{self.prog} --help", case=1)
+        fix = f"{self.prog} --help"
+        if (flag := re.match(r"argument (--[\w-]+).*: expected .*argument", message)) is not None:
+            fix = f"{flag[1]} VALUE, and {flag[1]}=VALUE for one that begins with -; {fix}"
+        raise ConfigError(f"{message}{hint}", where=self.prog, fix=fix, case=1)
 
 
 def overview() -> str:

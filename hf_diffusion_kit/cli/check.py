@@ -8,43 +8,66 @@ a saved subset, Parquet.
   hfdk check my_pictures --resolution 512 --base digits
   hfdk check train2017 --against val2017
 
-Changes nothing there. Exit code 3 when a picture or a file of captions cannot be used; with --strict also when anything else is
-found: a caption is missing or longer than the tokenizer takes, a picture is smaller than the resolution, two pictures look the same,
-a picture is in two splits."""
+Changes nothing there; what was looked at is drawn on a page beside you, DIR-check.png, and pictures that look the same side by side
+on another, DIR-check-alike.png."""
+EPILOG = """Exit code 0: it can be trained on; 3: a picture or a file of captions cannot be used, or nothing is there; with --strict also when
+a caption is missing or cut by the tokenizer, a picture is smaller than the resolution, two pictures are or look the same, a picture is in
+two splits, a caption is a file's name or that of very many; 2: a flag is wrong; 5: the page cannot be written."""
+USAGE = "hfdk check DIR [--resolution PIXELS] [--base BASE] [--against OTHER] [...]"
 
 SHOWN = 24
+ELSEWHERE = "name another --sheet"
 NAMED = 10
 """Names printed of each kind of finding; --json has all of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage, parser.epilog = USAGE, EPILOG
     parser.add_argument("folder", metavar="DIR", help="the folder, or a concepts_list.json")
-    parser.add_argument("--resolution", type=int, help="pixels of the training; smaller pictures are named")
-    parser.add_argument("--base", help="Hub id, folder, or digits / digits-seven: captions that its tokenizer cuts are named")
-    parser.add_argument("--against", metavar="OTHER", help="another folder; pictures that are in both are named")
-    parser.add_argument("--split", help="of a folder with train/, val/ ...: this one alone (default: each, and what they share)")
-    parser.add_argument("--prompt", help="the pictures have no captions of their own and all get this one")
-    parser.add_argument("--ignore-captions", action="store_true", help="go on although captions exist that are not used")
-    parser.add_argument("--caption-column", help="the column of the captions, where several could be meant")
-    parser.add_argument(
+    read = parser.add_argument_group("how it is read (as `hfdk subset folder` and `hfdk train` are told)")
+    read.add_argument("--split", help="of a folder with train/, val/ ...: this one alone (default: each, and what they share)")
+    read.add_argument("--prompt", metavar="TEXT", help="the pictures have no captions of their own and all get this one")
+    read.add_argument("--ignore-captions", action="store_true", help="go on although captions exist that are not used")
+    read.add_argument("--caption-column", metavar="NAME", help="the column of the captions, where several could be meant")
+    read.add_argument(
         "--repair", action="store_true", help="leave out a last line of metadata that is cut short; no file is changed"
     )
-    parser.add_argument("--near", type=int, default=24, help="bits of 256 that may differ between near-duplicates (default: 24)")
-    parser.add_argument("--strict", action="store_true", help="whatever is found is a failure")
-    parser.add_argument("--sheet", metavar="PNG", help="where the contact sheet goes (default: ./DIR-check.png)")
+    asked = parser.add_argument_group("what is looked for (broken files, missing captions, what is there twice: always)")
+    asked.add_argument(
+        "--resolution", type=int, metavar="PIXELS", help="side in training; pictures with a shorter side are named (default: none is)"
+    )
+    asked.add_argument(
+        "--base",
+        help="Hub id, folder, or digits / digits-seven: captions that its tokenizer cuts are named (default: tokens are not counted)",
+    )
+    asked.add_argument("--against", metavar="OTHER", help="another folder, of tests say; pictures that are in both are named")
+    asked.add_argument(
+        "--near",
+        type=int,
+        default=24,
+        metavar="BITS",
+        help="how many bits of a picture's 256 may differ in one that looks the same, 1 to 64: 24 finds other sizes, formats and "
+        "compressions, 48 what is cropped a little too (default: 24)",
+    )
+    asked.add_argument("--strict", action="store_true", help="whatever of this is found is a failure: exit code 3")
+    parser.add_argument("--sheet", metavar="PNG", help="where the page of pictures goes (default: ./DIR-check.png)")
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import asdict
-    from pathlib import Path
 
     from ..data.captions import tidy
     from ..data.check import check
     from ..data.pictures import open_rgb
     from ..data.where import expanded
+    from ..errors import ConfigError
     from ..sheet import Cell
 
+    if blank := next((name for name, value in vars(args).items() if value == ""), None):
+        where = "DIR" if blank == "folder" else f"--{blank.replace('_', '-')}"
+        raise ConfigError("is empty", where=where, fix="give it a value, or leave it out", case=1)
     folder = expanded(args.folder)
+    sheet = place(args.sheet, folder)
     seen: list[Cell] = []
     alike: list[tuple[str, Cell, Cell]] = []
 
@@ -75,19 +98,57 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         **{name: getattr(args, name) for name in told_by},
     )
     told(report, say)
-    sheet = Path(args.sheet or f"{folder.resolve().stem}-check.png")
     save(contact_sheet(report, folder, seen), sheet)
     say(f"pictures: {sheet}")
-    twins = sheet.with_name(f"{sheet.stem}-alike.png") if alike else None
+    twins = beside_it(sheet) if alike else None
     if twins:
         save(side_by_side(report, alike), twins)
         say(f"side by side: {twins}")
     for advice in report.advice:
         say(f"to do: {advice}")
     code = report.exit_code or (3 if args.strict and not report.flawless else 0)
-    say("flawless" if report.flawless else "cannot be trained on as it is" if report.exit_code else "can be trained on")
+    say(verdict(report, code))
     more = {"advice": list(report.advice), "sheet": str(sheet), "alike_sheet": str(twins) if twins else None}
     return {**asdict(report), **more, "flawless": report.flawless, "exit_code": code}
+
+
+def place(told: str | None, folder: Any) -> Any:
+    """Where the page of pictures goes. Raises ConfigError or StorageError before the work: not over a file that is none, nor into the
+    folder, of which it would be a picture the next time."""
+    import os
+    from pathlib import Path
+
+    from ..data.place import check_writable
+    from ..data.where import expanded
+    from ..errors import ConfigError, StorageError
+
+    here, home = Path(os.path.realpath(folder)), Path.cwd()
+    above = here.parent if here.is_dir() and home.is_relative_to(here) else Path()
+    sheet = expanded(told) if told else above / f"{here.stem or 'root'}-check.png"
+    if sheet.suffix.lower() != ".png":
+        raise ConfigError("is written as PNG", where=f"--sheet {sheet}", fix="name a file that ends in .png", case=1)
+    for page in (sheet, beside_it(sheet)):
+        check_writable(page, ELSEWHERE)
+        if page.is_dir() or not page.parent.is_dir():
+            what = "is a folder" if page.is_dir() else f"cannot be written: there is no folder {page.parent}"
+            raise StorageError(what, where=page, fix=ELSEWHERE, case=3)
+        if page.resolve().is_relative_to(here):
+            what = "lies in the folder that is looked at, and would be one of its pictures the next time"
+            raise ConfigError(what, where=f"--sheet {page}", fix="name one outside it", case=1)
+    return sheet
+
+
+def beside_it(sheet: Any) -> Any:
+    return sheet.with_name(f"{sheet.stem}-alike.png")
+
+
+def verdict(report: Any, code: int) -> str:
+    """The last line, which says what the exit code says."""
+    if report.flawless:
+        return "flawless"
+    if report.exit_code:
+        return "cannot be trained on as it is"
+    return "not flawless, which --strict asks for (it can be trained on)" if code else "can be trained on"
 
 
 def counter(base: str | None) -> tuple[Callable[[str], int] | None, int]:
@@ -187,9 +248,17 @@ def side_by_side(report: Any, alike: list[tuple[str, Any, Any]]) -> Any:
 
 
 def save(page: Any, path: Any) -> None:
+    """Whole or not at all."""
+    import os
+
     from ..errors import StorageError
 
+    half = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
-        page.save(path, "PNG")
+        page.save(half, "PNG")
+        half.replace(path)
     except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=path, fix="name another --sheet", case=3) from error
+        what = f"cannot be written: {error.strerror or error}"
+        raise StorageError(what, where=path, fix=ELSEWHERE, case=3) from error
+    finally:
+        half.unlink(missing_ok=True)

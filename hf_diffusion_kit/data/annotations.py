@@ -15,7 +15,7 @@ from ..errors import SourceError
 from .pictures import what_is
 
 Id = int | str
-WINDOW = 4_000_000
+WINDOW = 1_000_000
 """Bytes that are looked at together."""
 
 

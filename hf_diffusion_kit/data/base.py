@@ -1,5 +1,6 @@
 """A source is where captioned pictures come from. It yields rows; it decodes nothing."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Findings:
     faults: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> names, where the data are not as they should be."""
     notes: list[str] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What was done to some pictures or captions that were taken -> to how many."""
 
     def fault(self, reason: str, name: str) -> None:
         self.faults.setdefault(reason, []).append(name)
@@ -55,13 +58,15 @@ class Findings:
         self.left_out.update(other.left_out)
         for reason, names in other.faults.items():
             self.faults.setdefault(reason, []).extend(names)
+        self.remarks.update(other.remarks)
         self.notes += [note for note in other.notes if note not in self.notes]
 
     def counts(self) -> dict[str, int]:
         return {**self.left_out, **{reason: len(names) for reason, names in self.faults.items()}}
 
     def sentences(self) -> list[str]:
-        return [*self.notes, *(f"{reason}: {some(names)}" for reason, names in self.faults.items())]
+        told = [f"{remark}: {number}" for remark, number in self.remarks.items() if number]
+        return [*self.notes, *told, *(f"{reason}: {some(names)}" for reason, names in self.faults.items())]
 
 
 class Source(Protocol):
@@ -79,8 +84,8 @@ class Source(Protocol):
         ...
 
     def files(self) -> dict[str, str]:
-        """Names of the files of annotations or captions that `rows` has read -> sha256; no path of this machine. Empty for a table
-        that was in memory."""
+        """Names of the files of annotations or captions that `rows` has read -> sha256, and of a dataset of the Hub `id@commit` -> the
+        commit; no path of this machine. Empty for a table that was in memory."""
         ...
 
     def words(self) -> list[str]:
@@ -92,6 +97,12 @@ def bare(error: SourceError) -> SourceError:
     """Without the traceback, and what was behind it: kept for long, their frames would hold file and decoded picture in memory."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
+
+
+def as_one(files: dict[str, str], name: str) -> dict[str, str]:
+    """Names -> sha256 of many files, as one name with the sha256 of the list."""
+    listed = "".join(f"{file} {sha256}\n" for file, sha256 in files.items())
+    return {f"{len(files)} {name}": hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()} if files else {}
 
 
 def some(names: list[str], most: int = 5) -> str:

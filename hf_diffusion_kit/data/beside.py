@@ -115,7 +115,8 @@ def _licenses(table: pa.Table) -> Counter[tuple[str, str]]:
 def _coco(record: SubsetRecord, table: pa.Table) -> dict[str, int]:
     """Split -> pictures that are COCO's own: by their address, by their name, or by the name that all of 2017 have."""
     found: Counter[str] = Counter()
-    alone = record.splits[0] if record.source == "coco" and len(record.splits) == 1 else ""
+    first = record.chain[0]
+    alone = first.splits[0] if first.source == "coco" and len(first.splits) == 1 else ""
     for row in _rows(table, ["coco_url", "file_name"]):
         address, name = row["coco_url"] or "", (row["file_name"] or "").rpartition("/")[2]
         if mark := ADDRESS.match(address) or NAME.fullmatch(name):

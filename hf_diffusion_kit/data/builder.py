@@ -64,6 +64,9 @@ class CocoConfig(datasets.BuilderConfig):
         super().__init__(name, version, data_dir, data_files, description)
         if on_bad_image not in ("error", "skip"):
             raise ConfigError(f"is 'error' or 'skip', not {on_bad_image!r}", where="on_bad_image", case=1)
+        if images == "https" or (isinstance(images, str) and images.startswith(("http://", "https://"))):
+            fix = "leave images out to have the addresses, or use hf_diffusion_kit.load_dataset, which fetches"
+            raise ConfigError("is a folder here", where=f"images: {images}", fix=fix, case=1)
         self.images = None if images is None else str(expanded(images).absolute())
         self.on_bad_image = on_bad_image
         self.subset = Subset.of(**choosing)

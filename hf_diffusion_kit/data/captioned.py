@@ -13,7 +13,7 @@ from ..errors import SourceError
 from ..records import SubsetRecord
 from . import saved
 from .features import FEATURES
-from .pictures import open_rgb
+from .pictures import alpha_of, open_rgb
 
 if TYPE_CHECKING:
     from ..hub.publish import Pushed
@@ -85,6 +85,12 @@ class Captioned:
         row = {name: self._table.column(name)[place].as_py() for name in ("image", "image_id", "file_name", "sha256", "captions")}
         image = open_rgb(row["image"]["bytes"])
         return Example(row["image_id"], row["file_name"], row["sha256"], tuple(row["captions"]), image)
+
+    def alpha(self, index: int) -> Image.Image | None:
+        """How opaque a picture was before it was put on white, upright; None where all of it was. Raises SourceError as `example`."""
+        self.need_pixels()
+        place = range(len(self))[index]
+        return alpha_of(self._table.column("image")[place].as_py()["bytes"], self._table.column("file_name")[place].as_py())
 
     def need_pixels(self) -> None:
         """Raises SourceError when the dataset has addresses instead of pixels."""

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import SourceError, unknown
 
@@ -44,6 +44,28 @@ def choose(captions: Sequence[str], policy: str, *, seed: int, epoch: int, image
         return min(texts, key=len)
     cycle, place = divmod(epoch, len(texts))
     return texts[sorted(range(len(texts)), key=lambda i: _hash(seed, image_id, cycle, i))[place]]
+
+
+def shuffled(caption: str, keep: int, number: int) -> str:
+    """Its comma-separated tags in an order that `number` decides; the first `keep` stay where they are. None is lost; a caption with
+    nothing to shuffle comes back as it is."""
+    tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
+    if len(tags) - keep < 2:
+        return caption
+    rest = sorted(range(keep, len(tags)), key=lambda i: _hash("tags", number, i))
+    return ", ".join([*tags[:keep], *(tags[i] for i in rest)])
+
+
+def in_template(template: str, caption: str) -> str:
+    """The template with the caption in place of `{caption}`; other braces mean nothing. An empty caption (caption_dropout) stays empty."""
+    return template.replace("{caption}", caption) if caption else ""
+
+
+def beyond(policy: str, numbers: Iterable[int]) -> list[str]:
+    """A sentence on the pictures that have fewer captions than `nth:` asks for. `numbers`: captions of each picture."""
+    wanted = int(policy[4:]) if policy.startswith("nth:") else 0
+    fewer = sum(number < wanted for number in numbers) if wanted else 0
+    return [f"pictures with fewer than {wanted} captions, of which the last was taken: {fewer}"] if fewer else []
 
 
 def check_policy(policy: str) -> None:

@@ -1,8 +1,10 @@
 """The dataset doctor: every picture decoded in full, every caption read, before they cost GPU time."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..errors import SourceError, positive
+from ..errors import ConfigError, SourceError, positive
 from .base import Row, Source, some
 from .captioned import Captioned
 from .captions import tidy
@@ -25,7 +27,7 @@ from .report import Cut, Fault, Report, Twin
 from .saved import facts, is_saved
 from .subset import Subset
 from .table import Table
-from .twins import NEAR, pairs
+from .twins import FARTHEST, NEAR, pairs
 from .where import expanded
 
 Watch = Callable[[Row, Stored], None]
@@ -65,14 +67,19 @@ def check(
     """Looks at a folder (pictures, list of concepts, COCO layout, saved subset, Parquet) or a `Captioned`; changes nothing.
 
     `resolution`: pixels of the training. `against`: another folder; pictures that are in both are named. `near`: bits of 256 that may
-    differ between near-duplicates. `count_tokens`: a tokenizer's count of a caption, of which the model reads `tokens`; None counts
-    nothing. `options`: prompt, caption_column, ignore_captions, split, repair. Splits beside each other (train/, val/) are looked at
+    differ between near-duplicates, 1 to 64. `count_tokens`: a tokenizer's count of a caption, of which the model reads `tokens`; None
+    counts nothing. `options`: prompt, caption_column, ignore_captions, split, repair. Splits beside each other (train/, val/) are looked at
     one by one, and against each other.
 
     `watch` is called with every picture that can be used, `beside` with the first pairs that look the same and their files. Raises
     SourceError only when there is no such folder, or `against` cannot be read; what is wrong inside is in the report.
     """
     positive("check", resolution=resolution, tokens=tokens, near=near)
+    if not 1 <= near <= FARTHEST:
+        what = f"must lie between 1 and {FARTHEST}, got {near}: pictures that lie farther apart do not look the same"
+        raise ConfigError(what, where="check: near", case=1)
+    if against is not None and not isinstance(source, Captioned) and _one_place(expanded(source), expanded(against)):
+        raise ConfigError("is the folder itself", where="check: against", fix="name another folder", case=1)
     broken: list[Fault] = []
     sets = list(_sets(source, options, broken))
     other = list(_others(expanded(against))) if against is not None else []
@@ -146,6 +153,13 @@ def _sets(source: str | Path | Captioned, options: dict[str, Any], broken: list[
         yield _Set(door, [*rows, *_unspoken(door)], looks, path)
 
 
+def _one_place(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, which is told when it is read
+        return False
+
+
 def _one_prompt(source: str | Path | Captioned) -> bool:
     """Whether a subset was made with one prompt for all, or one a concept."""
     if isinstance(source, Captioned):
@@ -157,7 +171,9 @@ def _one_prompt(source: str | Path | Captioned) -> bool:
             return False
     else:
         return False
-    return " --prompt " in f"{record.recipe} " or any(f"captions come from {NAME}" in note for note in record.notes)
+    if re.search(" --prompt[ =]", record.recipe or ""):
+        return True
+    return any(f"captions come from {NAME}" in note for note in record.notes)
 
 
 def _splits(path: Path, kind: type) -> list[str]:
@@ -272,9 +288,10 @@ def _unlisted(door: Coco, rows: Sequence[Row]) -> None:
     """Pictures beside those that the annotations name."""
     listed = {row.file_name for row in rows} | set(door.findings.faults.get("pictures without a caption", []))
     for folder in sorted({row.folder for row in rows if row.folder}):
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and path.name not in listed:
-                door.findings.fault("pictures that the annotations do not name", path.name)
+        with suppress(OSError):  # a folder that may not be read: each of its pictures is told of as broken
+            for path in sorted(folder.iterdir()):
+                if path.suffix.lower() in SUFFIXES and path.name not in listed:
+                    door.findings.fault("pictures that the annotations do not name", path.name)
 
 
 def _fault(error: SourceError, path: Path) -> Fault:

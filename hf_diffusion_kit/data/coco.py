@@ -14,11 +14,12 @@ from ..records import file_sha256
 from .addresses import SECURE
 from .archives import ARCHIVES
 from .base import Findings, Row
+from .called import called
 from .downloads import Downloads
 from .index import Index, open_index, split_of
 from .pictures import read_rows
 from .query import query
-from .subset import Subset
+from .subset import Subset, flag
 from .wanted import trimmed
 
 
@@ -74,10 +75,10 @@ class Coco:
         return {path.name: file_sha256(path) for path in read}
 
     def words(self) -> list[str]:
-        split = ["--split", self.split] if self.split else []
-        told = dict(zip(("--annotations", "--images"), (self.annotations, self.images), strict=True))
-        named = _named([path.resolve() for path in told.values() if path])
-        words = [word for flag, path in told.items() if path for word in (flag, named[path.resolve()])]
+        split = flag("split", self.split) if self.split else []
+        told = dict(zip(("annotations", "images"), (self.annotations, self.images), strict=True))
+        named = _named([path.resolve() for path in told.values() if path], self.findings)
+        words = [word for name, path in told.items() if path for word in flag(name, named[path.resolve()])]
         if self.downloads is not None and not self.images and self.downloads.endpoint.startswith("https://"):
             words += ["--images", self.downloads.endpoint] if self.downloads.endpoint != SECURE else []
         return ["coco", *words, *split]
@@ -123,11 +124,12 @@ class Coco:
                     raise SourceError(what, where=self.notes, fix="name one split", case=7)
 
 
-def _named(paths: list[Path]) -> dict[Path, str]:
+def _named(paths: list[Path], findings: Findings) -> dict[Path, str]:
     """Names that hold beside each other, from the folder that has both; their last parts alone where that is far away."""
     home = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     near = all(len(path.relative_to(home).parts) <= 2 for path in paths)
-    return {path: path.relative_to(home).as_posix() if near else path.name for path in paths}
+    shown = {path: path.relative_to(home).parts if near else (path.name,) for path in paths}
+    return {path: "/".join(called(Path(part), findings) for part in parts) for path, parts in shown.items()}
 
 
 def caption_files(annotations: Path) -> list[Path]:

@@ -11,12 +11,13 @@ import msgspec
 from ..errors import SourceError, nearest
 from ..records import file_sha256
 from .base import Findings, Row
+from .called import called
 from .captions import tidy
 from .folder import Folder
 from .metadata import NAMES as TABLES
 from .pictures import SUFFIXES, read, read_rows
 from .scan import scan
-from .subset import Subset
+from .subset import Subset, flag, place
 from .wanted import wanted
 from .where import expanded
 
@@ -40,7 +41,8 @@ class Concept:
 
 @dataclass
 class Concepts:
-    """`path`: a concepts_list.json, or the folder that holds one. Its paths count from the file, or are absolute.
+    """`path`: a concepts_list.json, or the folder that holds one. Its paths count from the file, or else from the working directory
+    (which is noted), or are absolute.
 
     Rows are those of all instance folders, each picture with its concept's `instance_prompt`; one that two concepts name has both.
     Class pictures are no part of it. Captions in an instance folder are an error unless they are ignored as asked.
@@ -73,20 +75,31 @@ class Concepts:
         return {NAME: file_sha256(self.file), **self._files}
 
     def words(self) -> list[str]:
-        column = ["--caption-column", self.caption_column] if self.caption_column else []
+        column = flag("caption-column", self.caption_column) if self.caption_column else []
         flags = ["--ignore-captions"] * self.ignore_captions + ["--repair"] * self.repair
-        return ["folder", self.path.resolve().name, *column, *flags]
+        return ["folder", place(called(self.path, self.findings)), *column, *flags]
 
     def _rows(self) -> Iterator[Row]:
         concepts = list(self._read())
         self._what_else(concepts)
         found: dict[str, Row] = {}
-        for concept, inner in zip(concepts, _names(concepts, self.file.parent.absolute()), strict=True):
+        for concept, inner in zip(concepts, self._names(concepts), strict=True):
             for row in self._rows_of(concept, inner):
                 before = found.get(row.image_id)
                 found[row.image_id] = replace(before, captions=(*before.captions, *row.captions)) if before else row
         self.findings.notes.append(f"captions come from {NAME}, which names {len(concepts)} folder{'s' * (len(concepts) > 1)}")
         yield from sorted(found.values(), key=lambda row: row.file_name)
+
+    def _names(self, concepts: list[Concept]) -> list[str]:
+        """What each folder is called in the rows: its place below the list, or its last part, so that no path of a machine is kept."""
+        base, names = self.file.parent.absolute(), dict[Path, str]()
+        for folder in dict.fromkeys(concept.folder for concept in concepts):
+            inner = folder.relative_to(base) if folder.is_relative_to(base) else Path(called(folder, self.findings, "concept"))
+            name, number = inner.as_posix(), 2
+            while name in names.values():
+                name, number = f"{inner.name}-{number}", number + 1
+            names[folder] = name
+        return [names[concept.folder] for concept in concepts]
 
     def _rows_of(self, concept: Concept, inner: str) -> Iterator[Row]:
         column = None if concept.prompt else self.caption_column
@@ -149,17 +162,17 @@ class Concepts:
                 case=8,
             )
         folder = self._place(told["instance_data_dir"], f"{where}.instance_data_dir")
-        class_folder = self._place(told["class_data_dir"] or ".", f"{where}.class_data_dir")
+        class_folder = self._place(told["class_data_dir"], f"{where}.class_data_dir") if told["class_data_dir"] else None
         if not _is_dir(folder):
             what = f"there is no folder {told['instance_data_dir'][:200]!r}"
-            fix = "mend the path; it counts from the file, or is absolute"
+            fix = "mend the path; it counts from the file, or else from the working directory, or is absolute"
             raise SourceError(what, where=f"{self.file}: {where}.instance_data_dir", fix=fix, case=9)
-        if told["class_data_dir"] and (class_folder == folder or class_folder.is_relative_to(folder)):
+        if class_folder is not None and class_folder.is_relative_to(folder):
             what = "lies in the folder of the instance pictures"
             raise SourceError(
                 what, where=f"{self.file}: {where}.class_data_dir", fix="give the class pictures a folder of their own", case=9
             )
-        return Concept(told["instance_prompt"] or None, folder, class_folder if told["class_data_dir"] else None, where)
+        return Concept(told["instance_prompt"] or None, folder, class_folder, where)
 
     def _place(self, told: str, where: str) -> Path:
         try:
@@ -167,13 +180,24 @@ class Concepts:
         except SourceError as error:
             what = f"{told[:200]!r}: {error.message}"
             raise SourceError(what, where=f"{self.file}: {where}", fix=error.fix, case=error.case) from error
-        return Path(os.path.normpath(self.file.parent.absolute() / named))
+        beside, here = (Path(os.path.normpath(home / named)) for home in (self.file.parent.absolute(), Path.cwd()))
+        if here == beside or not _is_dir(here):
+            return beside
+        if _is_dir(beside):
+            self._note(f"{NAME}: {told[:200]} is the folder beside the list, not the one in the working directory")
+            return beside
+        self._note(f"{NAME}: {told[:200]} counts from the working directory, for there is no such folder beside the list")
+        return here
+
+    def _note(self, note: str) -> None:
+        if note not in self.findings.notes:
+            self.findings.notes.append(note)
 
     def _what_else(self, concepts: list[Concept]) -> None:
         """Class pictures, tables and pictures beside the list are told of; none of them is used."""
         classes = sorted({concept.class_folder for concept in concepts if concept.class_folder})
         if classes:
-            names = ", ".join(folder.name for folder in classes)
+            names = ", ".join(called(folder, self.findings) for folder in classes)
             self.findings.notes.append(
                 f"class pictures are no part of this subset: {names} (name such a folder as data.class_path)"
             )
@@ -197,18 +221,6 @@ class Concepts:
 def is_concepts(path: Path) -> bool:
     """A folder that holds a list of concepts, or such a file (by any name that ends in .json)."""
     return (path / NAME).is_file() if path.is_dir() else path.suffix.lower() == ".json" and path.is_file()
-
-
-def _names(concepts: list[Concept], base: Path) -> list[str]:
-    """What each folder is called in the rows: its place below the list, or its last part, so that no path of a machine is kept."""
-    names: dict[Path, str] = {}
-    for folder in dict.fromkeys(concept.folder for concept in concepts):
-        name = folder.relative_to(base).as_posix() if folder.is_relative_to(base) else folder.name or "root"
-        number = 2
-        while name in names.values():
-            name, number = f"{folder.name}-{number}", number + 1
-        names[folder] = name
-    return [names[concept.folder] for concept in concepts]
 
 
 def _within(inner: str, name: str) -> str:

@@ -1,6 +1,5 @@
 """One's own folder of pictures: captions in a table of metadata, in files beside the pictures, or one prompt for all."""
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +7,15 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import SourceError, nearest
 from ..records import file_sha256
-from .base import Findings, Row
+from .base import Findings, Row, as_one
+from .called import called
 from .captions import tidy
 from .columns import FILE_COLUMNS, caption_columns, captions_of, find, known_captions
 from .metadata import NAMES, Dropped, Line, lines
 from .paths import folded, plain_name
 from .pictures import read, read_rows
 from .scan import pictures_of, scan, splits_of
-from .subset import Subset
+from .subset import Subset, flag, place
 from .wanted import wanted
 
 SIDECARS = ("{stem}.txt", "{name}.txt", "{stem}.caption", "{name}.caption")
@@ -50,6 +50,8 @@ class Folder:
     findings: Findings = field(default_factory=Findings)
     read: dict[str, Path] = field(default_factory=dict, repr=False)
     """Files of captions that `rows` has used, by their names below `path`."""
+    columns: dict[str, None] = field(default_factory=dict, repr=False)
+    """Those of the metadata that captions were read from, in the order in which they were met."""
     name = "folder"
 
     def rows(self, subset: Subset) -> Iterator[Row]:
@@ -78,16 +80,12 @@ class Folder:
     def files(self) -> dict[str, str]:
         told = {name: file_sha256(path) for name, path in sorted(self.read.items())}
         beside = {name: told.pop(name) for name in list(told) if PurePosixPath(name).name not in NAMES}
-        listed = "".join(f"{name} {sha256}\n" for name, sha256 in beside.items())
-        together = (
-            {f"{len(beside)} {BESIDE}": hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()} if beside else {}
-        )
-        return told | together
+        return told | as_one(beside, BESIDE)
 
     def words(self) -> list[str]:
-        words = ["folder", self.path.resolve().name]
-        for flag, value in (("prompt", self.prompt), ("caption-column", self.caption_column), ("split", self.split)):
-            words += [f"--{flag}", value] if value else []
+        words = ["folder", place(called(self.path, self.findings))]
+        for name, value in (("prompt", self.prompt), ("caption-column", self.caption_column), ("split", self.split)):
+            words += flag(name, value) if value else []
         return words + ["--ignore-captions"] * self.ignore_captions + ["--repair"] * self.repair
 
     def splits(self) -> list[str]:
@@ -136,7 +134,11 @@ class Folder:
             if several := sum(len(texts) > 1 for texts in beside.values()):
                 self.findings.notes.append(f"{several} caption files hold several lines; each line is one caption")
             return beside, BESIDE
-        return self._from_metadata([file for file in tables if file.name == kinds[0]], files, pictures), kinds[0]
+        found = self._from_metadata([file for file in tables if file.name == kinds[0]], files, pictures)
+        if self.caption_column is None and self.columns:
+            names = " and ".join(map(repr, self.columns))
+            self.findings.notes.append(f"captions are read from the column{'s' * (len(self.columns) > 1)} {names} of {kinds[0]}")
+        return found, kinds[0]
 
     def _unused(self, kinds: list[str], used: str) -> None:
         if not kinds:
@@ -195,6 +197,7 @@ class Folder:
                 if shape not in shapes:
                     shapes[shape] = self._shape(line, spoken=any(texts for _, texts in shapes.values()))
                 named, columns = shapes[shape]
+                self.columns |= dict.fromkeys(columns)
                 told = line.record[named]
                 if not isinstance(told, str):
                     what = f"the file name is {repr(told)[:80]}"

@@ -20,6 +20,7 @@ from .features import SCHEMA
 from .pictures import store
 from .spool import BATCH_BYTES, BATCH_ROWS, spooled
 from .subset import Subset
+from .table import Table
 from .tally import Tally
 from .wanted import of_size
 
@@ -75,12 +76,14 @@ def gather(source: Source, choice: Choice) -> Captioned:
     if choice.pixels == "none":
         findings.notes.append(ADDRESSES)
     words = source.words()
+    hub, before = (source.hub, source.before) if isinstance(source, Table) else (None, None)
+    out = "chosen" if words[:2] == ["folder", "subset"] else "subset"  # what a recipe reads it does not write over
     record = SubsetRecord(
         source=source.name,
         rows=tally.rows,
         captions=tally.captions,
         fingerprint=tally.mark.hexdigest(),
-        recipe=shlex.join(["hfdk", "subset", *words, *choice.words(), "--out", "subset"]) if words else None,
+        recipe=shlex.join(["hfdk", "subset", *words, *choice.words(), "--out", out]) if words else None,
         choice=choice.subset.told(),
         files=source.files(),
         splits=sorted(tally.splits),
@@ -89,8 +92,10 @@ def gather(source: Source, choice: Choice) -> Captioned:
         categories=dict(tally.categories.most_common()),
         licenses=dict(tally.licenses.most_common()),
         left_out={reason: number for reason, number in findings.counts().items() if number},
-        notes=(*findings.sentences(), *tally.sentences(dataset.data.table)),
+        notes=(*findings.sentences(), *tally.sentences(dataset.data.table, choice.subset.caption)),
         versions={name.lower().replace("-", "_"): version(name) for name in VERSIONS},
+        hub=hub,
+        before=before,
     )
     return Captioned(dataset, record)
 
@@ -123,7 +128,7 @@ def _records(source: Source, rows: list[Row], choice: Choice, tally: Tally) -> I
                 done += 1
                 bar.update()
     if tally.bad and (choice.on_bad_image == "error" or not done):
-        raise _refused(source, list(tally.bad.values()), min(wanted, len(rows)))
+        raise _refused(source, choice, list(tally.bad.values()), min(wanted, len(rows)))
     if done < wanted and count is not None:
         what = f"{count} pictures are asked for and {done} can be read"
         raise SourceError(what, where=source.name, fix=f"ask for at most {done}", case=10)
@@ -178,12 +183,17 @@ def _record(row: Row, subset: Subset, **known: Any) -> Record:
     }
 
 
-def _refused(source: Source, bad: list[SourceError], wanted: int) -> SourceError:
+def _refused(source: Source, choice: Choice, bad: list[SourceError], wanted: int) -> SourceError:
+    """All bad pictures in one line, with what mends all of them where that is one thing, and only what would help here."""
     if len(bad) == 1:
         return bad[0]
+    told = list(dict.fromkeys(error.fix for error in bad))
+    ways = [told[0]] if len(told) == 1 and told[0] else []
+    if choice.pixels == "embedded" and not (isinstance(source, Table) and source.hub):
+        ways.append("hfdk check names all of them")
+    if choice.on_bad_image == "error":
+        ways.append("--on-bad-image skip goes on without them")
     hint = "; is this the folder of another split or year?" if len(bad) == wanted and source.name == "coco" else ""
     first = "; ".join(str(error).partition(" Fix:")[0] for error in bad[:3])
     what = f"{len(bad)} of {wanted} pictures cannot be used: {first}{' ...' if len(bad) > 3 else ''}{hint}"
-    return SourceError(
-        what, where=source.name, fix="hfdk check names all of them; --on-bad-image skip goes on without them", case=bad[0].case
-    )
+    return SourceError(what, where=source.name, fix="; ".join(ways) or None, case=bad[0].case)

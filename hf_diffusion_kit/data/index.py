@@ -17,8 +17,9 @@ from typing import Any
 import xxhash
 
 from ..errors import SourceError, StorageError
-from .index_build import build, finish, split_of
+from .index_build import build, finish
 from .index_columns import FILES, MANIFEST, Index, file_mark, is_whole
+from .index_pictures import split_of
 from .where import cache_folder
 
 __all__ = ["Index", "open_index", "split_of"]
@@ -92,7 +93,11 @@ CODE = (
     "annotations.py",
     "arrow.py",
     "index_build.py",
+    "index_captions.py",
     "index_columns.py",
+    "index_ids.py",
+    "index_pictures.py",
+    "index_spill.py",
     "index_things.py",
     "licenses.py",
     "paths.py",

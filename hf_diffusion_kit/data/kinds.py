@@ -1,6 +1,8 @@
 """What a path holds, and so which source reads it: COCO, a saved subset, Parquet, a list of concepts, one's own pictures."""
 
+import os
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,18 @@ import datasets
 
 from ..errors import ConfigError, SourceError, nearest
 from . import saved
-from .base import Source
+from .base import Findings, Source
+from .called import called
 from .captioned import Captioned
 from .coco import Coco
 from .concepts import Concepts, is_concepts
 from .folder import Folder
 from .metadata import NAMES
 from .scan import SPLIT
+from .spool import remove
+from .subset import flag
 from .table import Table
+from .where import meant
 
 TAKEN: dict[type, tuple[str, ...]] = {
     Coco: ("split",),
@@ -58,25 +64,38 @@ def kind_of(path: Path) -> type:
     if path.is_file():
         raise SourceError("is a file", where=path, fix="name the folder that holds the pictures", case=9)
     if not path.is_dir():
-        raise SourceError("there is no such folder", where=path, case=9)
+        raise SourceError(f"there is no such folder{meant(path)}", where=path, case=9)
     if any((path / "annotations").glob("captions_*.json")) or _captions_of(path):
         return Coco
     return Table if saved.is_saved(path) or tables_in(path) else Folder
 
 
 def _table(path: Path, split: str | None = None, **told: Any) -> Table:
-    name, asked = path.resolve().name, ("--split", split) if split else ()
+    findings = Findings()
+    named: dict[str, Any] = {"label": called(path, findings), "findings": findings}
+    named["asked"] = tuple(flag("split", split)) if split else ()
     if saved.is_saved(path):
         if split not in (None, "train"):
             raise SourceError(f"has no split {split!r}, only train", where=path, fix="leave it out", case=9)
-        return Table(Captioned.open(path).dataset, name, asked=asked, **told)
+        data = Captioned.open(path)
+        read = {f"{named['label']}/{saved.FACTS}": path / saved.FACTS}
+        return freed(Table(data.dataset, before=data.record, read=read, **named, **told))
     parts = parquet_splits(path)
     if split is None and len(parts) > 1:
         fix = f"say which: split={next(iter(parts))!r} (--split {next(iter(parts))})"
         raise SourceError(f"holds several sets: {', '.join(parts)}", where=path, fix=fix, case=9)
     if split is not None and split not in parts:
         raise SourceError(f"has no split {split!r}; {nearest(split, parts)}", where=path, fix="name one that is there", case=9)
-    return Table(datasets.Dataset(saved.parquet(path, parts.get(split or ""))), name, asked=asked, **told)
+    files = parts.get(split or "") or [file for part in parts.values() for file in part]
+    read = {file.relative_to(path).as_posix(): file for file in files}
+    return freed(Table(datasets.Dataset(saved.parquet(path, files)), read=read, **named, **told))
+
+
+def freed(table: Table) -> Table:
+    """Its rows go from the disk with it: nobody else has them, for what is read from it is written anew."""
+    for held in table.dataset.cache_files:
+        weakref.finalize(table, remove, Path(held["filename"]), os.getpid())
+    return table
 
 
 def parquet_splits(path: Path) -> dict[str, list[Path]]:

@@ -13,9 +13,14 @@ import numpy as np
 from datasets.data_files import DataFilesDict, DataFilesList
 
 from ..errors import ConfigError, KitError, SourceError, StorageError, nearest
+from .addresses import SECURE
+from .base import Findings
 from .builder import CocoCaptions, code_hash
 from .coco import caption_files
+from .downloads import Downloads
+from .gather import OnBad, Pixels
 from .index import open_index, split_of
+from .load import ONLY, is_web, load_captioned
 from .passing import Rows, said
 from .registered import NAME as REGISTERED
 from .subset import Subset
@@ -23,7 +28,18 @@ from .where import expanded
 
 NAME = "coco-captions"
 LOG = logging.getLogger(__name__)
-OWN = ("annotations", "images", "split", "streaming", "num_proc", "cache_dir", "subset", "on_bad_image", "download_mode")
+OWN = (
+    "annotations",
+    "images",
+    "split",
+    "streaming",
+    "num_proc",
+    "cache_dir",
+    "subset",
+    "on_bad_image",
+    "pixels",
+    "download_mode",
+)
 
 
 def load_dataset(path: str, *rest: Any, **options: Any) -> Any:
@@ -57,14 +73,18 @@ def coco_captions(
     num_proc: int | None = None,
     cache_dir: str | Path | None = None,
     subset: Subset | None = None,
-    on_bad_image: str = "error",
+    on_bad_image: OnBad = "error",
+    pixels: Pixels | None = None,
     download_mode: Any = None,
     **choosing: Any,
 ) -> Rows:
     """COCO's captions as a `datasets.Dataset`, or as an `IterableDataset` with `streaming`. Columns of data/features.py.
 
-    `annotations`: the folder of captions_*.json and instances_*.json, or one such file. `images`: the folder of the pictures, or the
-    root that has val2014/ and so on; None gives their addresses, which stock `datasets` fetches when a picture is looked at.
+    `annotations`: the folder of captions_*.json and instances_*.json, or one such file; None fetches the official ones of the split.
+    `images`: the folder of the pictures, or the root that has val2014/ and so on; None gives their addresses, which stock `datasets`
+    fetches when a picture is looked at; `https` (or the address of a mirror) fetches the chosen ones now, as `hfdk subset` does.
+    `pixels`: "embedded" reads every picture now, so that the rows are those that `hfdk subset` writes, "none" gives addresses
+    whatever `images` is, None leaves the pictures where they are.
     `name`, or `split`: `val2014` ...; without it every split whose pictures are there, all in one `train`. `split` may also be
     `train` or a part of it: `train[:10%]`. `choosing`: the fields of `Subset` (category="dog", count=100 ...), or `subset` itself.
     `on_bad_image`: a picture that is not in the folder is an error, or "skip" leaves it out. Pictures are not opened here: one that
@@ -74,12 +94,27 @@ def coco_captions(
     Raises SourceError, ConfigError, StorageError.
     """
     wanted = _subset(subset, choosing)
-    if annotations is None:
-        raise ConfigError("needs annotations", where=NAME, fix="name the folder or file of COCO's captions", case=1)
+    if pixels not in (None, *ONLY["pixels"]):
+        raise ConfigError(f"is {' or '.join(map(repr, ONLY['pixels']))}, not {pixels!r}", where="pixels", case=1)
     part = split if split is not None and re.fullmatch(r"train(\[.*\])?(\+.*)?", split) else None
     if name is not None and split is not None and part is None and name != split:
         raise ConfigError(f"{split!r} and {name!r} are two splits", where=NAME, fix="name one", case=1)
-    files, notes = _files(expanded(annotations), images, name or (None if part else split))
+    source = name or (None if part else split)
+    if pixels == "embedded" or (pixels is None and is_web(images)):
+        told = {"num_proc": num_proc, "cache_dir": cache_dir, "download_mode": download_mode}
+        if unused := next((option for option, value in told.items() if value is not None), None):
+            what = "is not used where pictures are read now"
+            raise ConfigError(what, where=unused, fix='leave it out, or say pixels="none"', case=1)
+        return _read_now(annotations, images, source, wanted, on_bad_image, part, streaming)
+    mirror = str(images) if is_web(images) and images != "https" else SECURE
+    images = None if is_web(images) else images
+    if annotations is None:
+        if source is None:
+            fix = "name the folder or file of COCO's captions, or the split whose official ones are to be fetched"
+            raise ConfigError("needs annotations", where=NAME, fix=fix, case=1)
+        annotations = Downloads(mirror, progress=datasets.is_progress_bar_enabled(), findings=Findings()).annotations(source)
+    files, notes = _files(expanded(annotations), images, source)
+    images = None if pixels == "none" else images
     try:
         builder = CocoCaptions(
             cache_dir=None if cache_dir is None else str(cache_dir),
@@ -100,6 +135,26 @@ def coco_captions(
         raise StorageError(f"the rows cannot be written: {said(error)}", where=NAME, fix=fix, case=3) from error
     _tell([*builder.info.description.splitlines(), *notes])
     return data
+
+
+def _read_now(
+    annotations: str | Path | None,
+    images: str | Path | None,
+    source: str | None,
+    wanted: Subset,
+    on_bad_image: OnBad,
+    part: str | None,
+    streaming: bool,
+) -> Rows:
+    """Every picture fetched or read, and decoded: what `load_captioned` gives."""
+    if part not in (None, "train"):
+        raise ConfigError("cannot be cut out of pictures that are read now", where=f"split: {part}", fix="say count=...", case=1)
+    progress = datasets.is_progress_bar_enabled()
+    more: dict[str, Any] = {"subset": wanted, "on_bad_image": on_bad_image, "progress": progress}
+    data = load_captioned("coco", annotations=annotations, images=images, split=source, **more)
+    left = [f"{reason}: {number}" for reason, number in data.left_out.items()]
+    _tell([f"{len(data)} pictures of {', '.join(data.record.splits)}", *left, *data.notes])
+    return data.dataset.to_iterable_dataset() if streaming else data.dataset
 
 
 def _rows(builder: CocoCaptions, part: str, streaming: bool, num_proc: int | None, download_mode: Any) -> Rows:

@@ -40,6 +40,8 @@ def lines(path: Path, dropped: Dropped | None = None) -> Iterator[Line]:
         yield from _parquet(path)
         return
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise SourceError("is no file", where=path, fix="remove it, or put a file there", case=7)
         content = path.read_bytes()
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=path, fix="see that it may be read", case=7) from error

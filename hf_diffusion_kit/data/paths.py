@@ -28,8 +28,13 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / plain_name(name, where=folder)
     try:
         found = path.is_file()
+    except PermissionError as error:
+        fix = "see that the folder may be entered"
+        raise SourceError(f"cannot be read: {error.strerror}", where=path, fix=fix, case=9) from error
     except OSError:  # a name longer than the file system takes
         found = False
+    if not found and path.is_symlink():
+        raise SourceError("is a link that leads nowhere", where=path, fix="copy the file into the folder", case=9)
     if not found:
         near = near_name(folder, name)
         if near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", name):
@@ -51,11 +56,11 @@ def _blobs(folder: Path) -> list[Path]:
 
 def near_name(folder: Path, name: str) -> str | None:
     """The only file in the same place whose name differs in case or Unicode form alone."""
-    parent = folder / PurePosixPath(name).parent
-    if not parent.is_dir():
+    parent, told = folder / PurePosixPath(name).parent, PurePosixPath(name).name
+    try:
+        near = [path.name for path in parent.iterdir() if folded(path.name) == folded(told) and path.name != told]
+    except OSError:  # it is not there, no folder, or may not be read
         return None
-    wanted = folded(PurePosixPath(name).name)
-    near = [path.name for path in parent.iterdir() if folded(path.name) == wanted]
     return (PurePosixPath(name).parent / near[0]).as_posix() if len(near) == 1 else None
 
 

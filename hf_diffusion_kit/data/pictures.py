@@ -2,10 +2,12 @@
 
 JPEG, PNG, WebP or BMP by content, never by name; at most 64 million pixels. EXIF turns are applied, transparency lies on white,
 16-bit grey is scaled to 8, of an animation the first frame counts. Grey, palette and CMYK become RGB as Pillow does it; colour
-profiles are kept in the file but not applied, as in every stock loader.
+profiles are kept in the file but not applied, as in every stock loader. How opaque a picture was stays in a chunk of the stored PNG
+that no other reader knows, so that training can go by it.
 """
 
 import io
+import stat
 import struct
 import warnings
 import zlib
@@ -15,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ..errors import SourceError
 from .base import Row
 from .paths import inside
-from .stripped import Unreadable, strip
+from .stripped import ALPHA, Unreadable, strip
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -83,13 +85,39 @@ REMARKS = {
     "deep": "pictures of 16 bits, which are scaled to 8",
     "animated": "animations, of which the first frame counts",
     "grey": "grey pictures",
+    "cmyk": "pictures converted from CMYK",
+    "palette": "pictures converted from a palette",
+    "opaque": "pictures with an alpha channel that hides nothing, which is not used",
+    "odd": "pictures converted from another mode than RGB",
 }
+
+
+REMARK_OF = {"1": "grey", "L": "grey", "LA": "grey", "P": "palette", "CMYK": "cmyk", "RGBA": "opaque", "RGBX": "opaque"}
+"""Pillow's mode of a picture that hides nothing -> what is said of it."""
 
 
 def open_rgb(source: Path | str | bytes) -> Image.Image:
     """The picture, upright, RGB, 8 bits a channel. Raises SourceError that says what the file really is."""
     content, where = (source, "picture") if isinstance(source, bytes) else (read(Path(source)), source)
     return _rgb(_open(content, where), where)
+
+
+def open_grey(source: Path | str | bytes) -> Image.Image:
+    """The picture as light and dark, upright, 8 bits; transparency lies on black. Raises SourceError as `open_rgb` does."""
+    content, where = (source, "picture") if isinstance(source, bytes) else (read(Path(source)), source)
+    return _rgb(_open(content, where), where, ground="black").convert("L")
+
+
+def alpha_of(content: bytes, where: object = "picture") -> Image.Image | None:
+    """How opaque a picture is, upright, 8 bits; None where all of it is. Reads pictures as they came, and as `store` keeps them."""
+    image = _open(content, where)
+    for name, data, *_ in getattr(image, "private_chunks", ()):
+        if name == ALPHA:
+            return _rgb(_open(data, where), where).convert("L")
+    if image.mode.startswith("I") or not image.has_transparency_data:
+        return None
+    _rgb(image, where)  # decodes it, and says what is wrong with it
+    return _alpha(image) if _see_through(image) else None
 
 
 def store(content: bytes, where: object) -> Stored:
@@ -105,9 +133,13 @@ def store(content: bytes, where: object) -> Stored:
         remarks.append("deep")
     elif _see_through(image):
         remarks.append("transparent")
-    elif image.mode in ("1", "L", "LA"):
-        remarks.append("grey")
-    if "deep" in remarks or "transparent" in remarks:
+    elif image.mode in REMARK_OF:
+        remarks.append(REMARK_OF[image.mode])
+    elif image.mode != "RGB":
+        remarks.append("odd")
+    if "transparent" in remarks:
+        return Stored(_png(rgb, _alpha(image)), *rgb.size, tuple(remarks))
+    if "deep" in remarks:
         return Stored(_png(rgb), *rgb.size, tuple(remarks))
     try:
         kept = strip(content, str(image.format), turn)
@@ -117,11 +149,14 @@ def store(content: bytes, where: object) -> Stored:
 
 
 def read(path: Path) -> bytes:
+    """Raises SourceError for what cannot be read, or is no file: a pipe would be waited for without end."""
     try:
-        return path.read_bytes()
+        if stat.S_IFMT(path.stat().st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+            return path.read_bytes()
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise SourceError(f"cannot be read: {told}", where=path, fix="see that it is there and may be read", case=1) from error
+    raise SourceError("is no file", where=path, fix="remove it, or put a file there", case=1)
 
 
 def read_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | SourceError]]:
@@ -192,7 +227,7 @@ def _orientation(image: Image.Image) -> int:
     return turn if turn in TURNS else 1
 
 
-def _rgb(image: Image.Image, where: object) -> Image.Image:
+def _rgb(image: Image.Image, where: object, ground: str = "white") -> Image.Image:
     """Raises SourceError when the picture cannot be decoded to its last row."""
     try:
         with _strict():
@@ -202,8 +237,7 @@ def _rgb(image: Image.Image, where: object) -> Image.Image:
             deep_HW = np.asarray(image).astype(np.float32)
             image = Image.fromarray(np.clip(np.round(deep_HW / 257), 0, 255).astype(np.uint8))
         elif _see_through(image):
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
+            image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image.convert("RGBA"))
         image = image.convert("RGB")
         image.info = {}
         return image.transpose(TURNS[turn]) if turn in TURNS else image
@@ -221,7 +255,15 @@ def _see_through(image: Image.Image) -> bool:
     return bool(lowest != 255)
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+def _alpha(image: Image.Image) -> Image.Image:
+    """Of a picture that is loaded already; upright."""
+    alpha, turn = image.convert("RGBA").getchannel("A"), _orientation(image)
+    return alpha.transpose(TURNS[turn]) if turn in TURNS else alpha
+
+
+def _png(image: Image.Image, alpha: Image.Image | None = None) -> bytes:
+    buffer, beside = io.BytesIO(), PngImagePlugin.PngInfo()
+    if alpha is not None:
+        beside.add(ALPHA, _png(alpha))
+    image.save(buffer, "PNG", pnginfo=beside)
     return buffer.getvalue()

@@ -28,6 +28,8 @@ from .fingerprint import Fingerprint
 from .shards import AGAIN, Shard
 from .spool import BATCH_ROWS, spooled
 
+LATER = frozenset({"hub", "before"})
+"""Fields of the record that a folder may lack, for it was written before there were any; it has none of them then."""
 MANIFEST = "manifest.json"
 """Which choice, and of every shard: rows, bytes, sha256."""
 
@@ -96,7 +98,7 @@ def facts(folder: Path) -> SubsetRecord:
         raise SourceError("was made by an older version", where=folder, fix=AGAIN, case=11)
     if not isinstance(raw["schema"], int) or raw["schema"] > SCHEMA_NUMBER:
         raise SourceError("was made by a newer version", where=folder, fix="update hf-diffusion-kit", case=11)
-    if wrong := sorted(raw.keys() ^ known):
+    if wrong := sorted((raw.keys() ^ known) - LATER):
         raise SourceError(f"has {'no' if wrong[0] in known else 'an unknown'} field {wrong[0]!r}", where=path, fix=AGAIN, case=11)
     try:
         return msgspec.convert(raw, SubsetRecord)

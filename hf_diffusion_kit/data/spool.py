@@ -74,6 +74,13 @@ def _closed(sink: pa.NativeFile) -> None:
         sink.close()
 
 
+def remove(path: Path, process: int) -> None:
+    """A file of rows that nobody will open again. Not by a child that was forked and has inherited the wish."""
+    if os.getpid() == process:
+        with suppress(OSError):  # a system that keeps mapped files open; it goes when the process ends
+            path.unlink()
+
+
 @cache
 def _own(process: int) -> Path:
     """This process's folder. Its name has the process's number, its life is told by a lock: numbers are used again, and those of

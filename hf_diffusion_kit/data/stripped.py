@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 from ..errors import SourceError
 
-PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs"}
+ALPHA = b"hfAL"
+"""A chunk of our own in PNGs: how opaque the picture was before it was put on white, itself a grey PNG. Other readers pass it over."""
+PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs", ALPHA}
 WEBP_KEPT = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"}
 MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 """In JPEG's coded data: the next marker that is neither a stuffed byte nor a restart."""

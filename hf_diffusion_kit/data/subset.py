@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_origin
 
@@ -11,6 +11,9 @@ from ..errors import ConfigError, nearest, positive, share
 from .captions import check_policy
 
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+NAMES = ("category", "any_category", "not_category", "supercategory", "license")
+LARGEST = 2**63 - 1
+"""Of a whole number: what JSON, TOML and Arrow hold."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,8 @@ class Conditions:
     """The choice depends on it and on the pictures' ids alone, not on files, disks or who else is there."""
 
     def __post_init__(self) -> None:
-        for name in ("category", "any_category", "not_category", "supercategory", "license"):
-            told = getattr(self, name)
-            names = (told,) if isinstance(told, str | int) else tuple(told or ())
-            object.__setattr__(self, name, tuple(sorted({str(entry).casefold() for entry in names})))
+        for name in NAMES:
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
         _of_its_kind(self)
         positive("subset", count=self.count, min_side=self.min_side, min_aspect=self.min_aspect, max_aspect=self.max_aspect)
         positive("subset", min_words=self.min_words, max_words=self.max_words)
@@ -64,13 +65,16 @@ class Conditions:
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise ConfigError(f"{least} is above {high} {most}", where=f"subset: {low}", case=1)
-        if both := {*map(str.casefold, self.category)} & {*map(str.casefold, self.not_category)}:
-            raise ConfigError(f"{min(both)!r} is asked for and excluded", where="subset: not_category", case=1)
+        for name in ("category", "any_category"):
+            if both := {*getattr(self, name)} & {*self.not_category}:
+                what = f"{min(both)!r} is excluded and stands in {name} too"
+                raise ConfigError(what, where="subset: not_category", fix="leave it out of one of the two", case=1)
         if self.match is not None:
             try:
-                re.compile(self.match)
-            except re.error as error:
-                raise ConfigError(f"{self.match!r} is no regular expression: {error}", where="subset: match", case=1) from error
+                re.compile(self.match, re.IGNORECASE)
+            except (re.error, RecursionError, OverflowError) as error:
+                what = f"{self.match[:80]!r} is no regular expression: {error}"
+                raise ConfigError(what, where="subset: match", case=1) from error
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Subset(Conditions):
             if name == "crowd":
                 words.append("--no-crowd")
             else:
-                words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+                words += flag(name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
         return words
 
     @property
@@ -122,6 +126,32 @@ class Subset(Conditions):
         return [name for name in names if name in self.told()]
 
 
+def flag(name: str, *values: object) -> list[str]:
+    """A flag and its values as words of a command. `--match -x` would be taken for two flags, so that is `--match=-x`."""
+    told = [str(value) for value in values]
+    if any(value.startswith("-") for value in told):
+        return [f"--{name}={value}" for value in told]
+    return [f"--{name}", *told]
+
+
+def place(name: str) -> str:
+    """A folder's name as a word of a command: one that begins like a flag is none."""
+    return f"./{name}" if name.startswith("-") else name
+
+
+def _names(field: str, told: Any) -> tuple[str, ...]:
+    """One name, or several in any order, as a sorted tuple. Raises ConfigError for what is no name."""
+    several = isinstance(told, Iterable) and not isinstance(told, str | bytes | Mapping)
+    names = set()
+    for entry in () if told is None else told if several else (told,):
+        entry = entry.item() if hasattr(entry, "item") else entry
+        if not isinstance(entry, str | int) or isinstance(entry, bool) or not str(entry).strip():
+            what = "a name is empty" if entry == "" or str(entry).isspace() else f"must be a name or several, got {entry!r}"
+            raise ConfigError(what, where=f"subset: {field}", case=1)
+        names.add(str(entry).casefold())
+    return tuple(sorted(names))
+
+
 def _of_its_kind(spec: Conditions) -> None:
     """Raises ConfigError for the first value that is not of its field's type. Numbers of numpy become Python's, which JSON knows."""
     for entry in fields(spec):
@@ -134,3 +164,9 @@ def _of_its_kind(spec: Conditions) -> None:
             object.__setattr__(spec, entry.name, value)
         if not isinstance(value, (int, float) if kind is float else kind) or (isinstance(value, bool) and kind is not bool):
             raise ConfigError(f"must be {KINDS[kind]}, got {value!r}", where=f"subset: {entry.name}", case=1)
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ConfigError(f"is too large; at most {LARGEST}", where=f"subset: {entry.name}", case=1)
+        if kind is float:  # 1 and 1.0 are one choice
+            object.__setattr__(spec, entry.name, float(value))
+        if kind in (int, float) and abs(value) > LARGEST and value != float("inf"):
+            raise ConfigError(f"is too large; at most {LARGEST}", where=f"subset: {entry.name}", case=1)

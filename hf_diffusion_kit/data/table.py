@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import datasets
 
 from ..errors import SourceError, nearest
-from .base import Findings, Row
+from ..records import Pinned, SubsetRecord, file_sha256
+from .base import Findings, Row, as_one
 from .captions import tidy
 from .columns import (
     ADDRESS_COLUMNS,
@@ -26,10 +27,12 @@ from .columns import (
 from .features import FEATURES
 from .licenses import COCO
 from .passing import Rows, contents_at, records
-from .subset import Subset
-from .table_value import content_of, mark_of
+from .subset import Subset, flag, place
+from .table_value import content_of, mark_of, remark_of
 from .wanted import wanted
 
+MOST_FILES = 16
+"""Files of Parquet that are told one by one; more are told by their number."""
 CARRIED = ("license", "license_url", "flickr_url", "coco_url")
 """Columns that are kept as they are when the table has them."""
 Identity: TypeAlias = str | int
@@ -63,6 +66,12 @@ class Table:
     """More words of the recipe: which split, which configuration."""
     within: tuple[Path, ...] | None = None
     """Folders in which pictures that are given by a path must lie; None for any, which is for one's own tables."""
+    hub: Pinned | None = None
+    """The dataset of the Hub that it is, at the commit that is read."""
+    before: SubsetRecord | None = None
+    """Of the saved subset that it is."""
+    read: Mapping[str, Path] = field(default_factory=dict)
+    """Files that it was read from, by the names that may be told."""
     findings: Findings = field(default_factory=Findings)
     name = "dataset"
 
@@ -98,24 +107,41 @@ class Table:
             if stream and self._mark(record) != firsts[place][1]:
                 what = "is another row when the stream is read again"
                 raise SourceError(what, where=here, fix="give a stream of fixed order, or rows that lie on disk", case=9)
-            return content_of(record[self._image], where=here, within=self.within)
+            value = record[self._image]
+            content = content_of(value, where=here, within=self.within)
+            if remark := remark_of(value):
+                self.findings.remarks[remark] += 1
+            return content
 
         places = [self._seen[row.image_id][0] for row in rows]
         yield from zip(rows, contents_at(pictures, places, read_one, self.where), strict=True)
 
     def files(self) -> dict[str, str]:
-        return {}
+        if self.hub is not None and self.hub.revision:
+            return {f"{self.hub.id}@{self.hub.revision}": self.hub.revision}
+        told = {name: file_sha256(path) for name, path in self.read.items()}
+        return told if len(told) <= MOST_FILES else as_one(told, "files of Parquet")
 
     def words(self) -> list[str]:
-        prompt = ["--prompt", self.prompt] if self.prompt else []
+        prompt = flag("prompt", self.prompt) if self.prompt else []
         ignore = ["--ignore-captions"] if self.ignore_captions else []
-        column = ["--caption-column", self.caption_column] if self.caption_column else []
-        picture = ["--image-column", self.image_column] if self.image_column else []
-        verb = "hub" if self.label and "/" in self.label else "folder"
-        return [verb, self.label, *self.asked, *prompt, *ignore, *column, *picture] if self.label else []
+        told = self.caption_column or (self._captions[0] if self._is_news and len(self._captions) == 1 else None)
+        column = flag("caption-column", told) if told else []
+        picture = flag("image-column", self.image_column) if self.image_column else []
+        verb = "hub" if self.hub is not None else "folder"
+        return [verb, place(self.label), *self.asked, *prompt, *ignore, *column, *picture] if self.label else []
+
+    @property
+    def _is_news(self) -> bool:
+        """Whether somebody may wonder which columns the captions come from: nobody said it, and it is no table that we wrote."""
+        return self.prompt is None and self.caption_column is None and not FEATURES.keys() <= self._shape.keys()
 
     def _rows(self) -> Iterator[Row]:
         columns = self._captions
+        if self._is_news:
+            agree = ", which agree" if len(columns) > 1 else ""
+            names_of = f"column{'s' * (len(columns) > 1)} {' and '.join(map(repr, columns))}"
+            self.findings.notes.append(f"captions are read from the {names_of}{agree}")
         texts = self.texts if self.texts is not None else self.dataset
         names = self._asked
         rest: Iterable[Mapping[str, Any]] = records(texts.select_columns(names).with_format(None), self.where)
@@ -228,7 +254,7 @@ class Table:
                 self._shape["captions"]
             ):  # as we write them: all, and one or a join
                 if not FEATURES.keys() <= self._shape.keys():
-                    self.findings.notes.append("captions are read from 'captions'; 'text' is not used")
+                    self.findings.notes.append("the column 'text' is not used")
                 return ["captions"]
             return known or [find("captions", self._names, CAPTION_COLUMNS, where=self.where)]
         outer, _, inner = self.caption_column.partition(".")

@@ -14,6 +14,8 @@ from .passing import TROUBLE, said
 from .pictures import BROKEN, read
 
 HUB = "hf://"
+AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B")
+"""Modes of a picture in memory that a PNG keeps (`I` as 16 bits, which is what such pictures have)."""
 FETCH = "fetch the pictures first (img2dataset does it for many), or give a table that holds them"
 
 
@@ -54,12 +56,19 @@ def mark_of(value: Any) -> bytes:
     return b""
 
 
+def remark_of(value: Any) -> str | None:
+    """What `content_of` does to a picture in memory that its file will not tell any more."""
+    told = isinstance(value, Image.Image) and value.mode not in AS_PNG
+    return f"pictures converted from {value.mode}" if told else None
+
+
 def _png(image: Image.Image, where: str) -> bytes:
     """A picture in memory, without loss: `datasets` would make a new JPEG of one that was a JPEG."""
     buffer = io.BytesIO()
     try:
         upright = ImageOps.exif_transpose(image)
-        kept = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")
+        kept = upright if upright.mode in AS_PNG else upright.convert("RGB")
+        kept = kept.convert("I;16") if kept.mode == "I" else kept
         kept.save(buffer, "PNG", compress_level=1)
     except BROKEN as error:
         raise SourceError(f"cannot be decoded: {error}", where=where, fix="give the files as they are", case=9) from error

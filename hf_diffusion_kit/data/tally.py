@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from ..errors import SourceError
 from .base import Row, some
+from .captions import beyond
 from .fingerprint import Fingerprint
 from .pictures import REMARKS
 
@@ -43,10 +44,13 @@ class Tally:
         stated = {row.width, row.height} - {0}
         self.remarks["other"] += bool(stated) and stated != set(size)
 
-    def sentences(self, table: pa.Table) -> list[str]:
+    def sentences(self, table: pa.Table, policy: str = "first") -> list[str]:
+        """`policy`: which caption stands in `text`."""
         same = [" = ".join(names) for names in twins(table)]
         counted = [f"{WORDS[remark]}: {number}" for remark, number in self.remarks.items() if number]
-        return [*counted, *([f"pictures that are the same, byte for byte: {some(same)}"] if same else [])]
+        numbers = (number.as_py() for number in pc.list_value_length(table.column("captions")))
+        copies = [f"pictures that are the same, byte for byte: {some(same)}"] if same else []
+        return [*counted, *copies, *beyond(policy, numbers)]
 
 
 def twins(table: pa.Table) -> list[list[str]]:

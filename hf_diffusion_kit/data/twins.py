@@ -3,7 +3,8 @@
 Each picture becomes 256 bits, the difference hash of ImageHash (is a point brighter than its right neighbour, on 17 x 16 points);
 two pictures are near when at most NEAR bits differ. Of 159 pictures of COCO, 155 or more are found again as a JPEG of quality 30, at
 half, a quarter or twice the size, stretched to a square, grey, with a white box in a corner or a fifth brighter, and no two different
-ones are nearer than 68 bits. What is cropped by 2 % on each side lies at 28 to 47, a mirrored picture anywhere: neither is found.
+ones are nearer than 68 bits. What is cropped by 2 % on each side lies at 28 to 47 and is found with `near` 48 alone, a mirrored
+picture lies anywhere and is not found.
 """
 
 import io
@@ -20,8 +21,11 @@ from .pictures import BROKEN, FORMATS, open_rgb
 SIDE = 16
 NEAR = 24
 """Bits of 256."""
+FARTHEST = 64
+"""Of `near`: farther apart lie pictures that have nothing to do with each other."""
 PLAIN = 4
-"""Of pictures that are nearly all one colour few bits are set; no more than one in so many of those may differ."""
+"""Of pictures that are nearly all one colour few bits are set; no more than one in so many of those may differ (more in proportion
+where more than NEAR may)."""
 BRIGHTNESS = 64
 """Greatest difference of mean brightness (0 to 255): blank pages, black and white, have the same bits."""
 ROWS, COLUMNS = 64, 4096
@@ -105,7 +109,7 @@ def _near(marks: _Marks, others: _Marks, near: int, *, within: bool) -> Iterator
                     continue
                 a_4, b_4 = a_4N[:, row], b_4M[:, column]
                 distance = int(np.bitwise_count(a_4 ^ b_4).sum())
-                most = min(near, int(np.bitwise_count(a_4 | b_4).sum()) // PLAIN)
+                most = min(near, max(near, NEAR) * int(np.bitwise_count(a_4 | b_4).sum()) // (PLAIN * NEAR))
                 dark, bright = int(marks.brightness_N[row]), int(others.brightness_N[column])
                 if distance <= most and abs(dark - bright) <= BRIGHTNESS:
                     yield from _told(marks.places[row], others.places[column], distance, within)

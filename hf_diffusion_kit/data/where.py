@@ -1,23 +1,69 @@
-"""Places on this machine: what `~` means, and where this package keeps what it can make again (below HF_HOME, as the ecosystem does)."""
+"""Places on this machine: what `~` means, what a mistyped path may have meant, and where this package keeps what it can make again
+(below HF_HOME, as the ecosystem does)."""
 
 import atexit
+import logging
 import os
 import shutil
 import stat
 import tempfile
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 from ..errors import SourceError, StorageError
 
+LOG = logging.getLogger(__name__)
+LONGEST = 255
+"""Bytes of the name of a file, on all common disks."""
+LONGEST_PATH = 4095
+NEAR = 0.7
+"""How alike two names must be (0 to 1, as `difflib` counts) for one to be a slip of the other."""
+
 
 def expanded(told: str | os.PathLike[str]) -> Path:
-    """With `~` filled in. Raises SourceError where it names nobody."""
+    """With `~` filled in. Raises SourceError where it names nobody, and for a name that no disk can have."""
     try:
-        return Path(told).expanduser()
+        path = Path(told).expanduser()
     except RuntimeError as error:
         raise SourceError("nobody has that home folder", where=told, fix="write the path in full", case=9) from error
+    lengths = [len(part.encode("utf-8", "surrogatepass")) for part in path.parts]
+    if max(lengths, default=0) > LONGEST or sum(lengths) + len(lengths) > LONGEST_PATH:
+        raise SourceError("has too long a name", where=f"{str(told)[:80]}...", fix="name the folder that is meant", case=9)
+    return path
+
+
+def meant(told: Path) -> str:
+    """`; did you mean 'photos/dogs'?` for a path that is not there, or what its folder holds; empty where nothing is near."""
+    told = Path(str(told).replace("\\", "/"))
+    here = Path(told.anchor)
+    for part in told.relative_to(told.anchor).parts:
+        if part == ".." or _is_there(here / part):
+            here = here / part
+            continue
+        names = _entries(here)
+        folded = {name.casefold(): name for name in names}
+        near = [folded[part.casefold()]] if part.casefold() in folded else get_close_matches(part, names, n=1, cutoff=NEAR)
+        if not near:
+            holds = here == told.parent and here != Path() and names
+            return f"; {here} holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if holds else ""
+        here = here / near[0]
+    return f"; did you mean {str(here)!r}?"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name
+        return False
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
 
 
 def cache_folder(*parts: str) -> Path:
@@ -32,12 +78,20 @@ def cache_folder(*parts: str) -> Path:
     except (OSError, RuntimeError):  # read-only, or `~` of nobody
         pass
     try:
-        folder = _temporary(Path(tempfile.gettempdir())) / Path(*parts)
+        above = _temporary(Path(tempfile.gettempdir()))
+        folder = above / Path(*parts)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = f"can be written neither here nor in the temporary folder: {error.strerror or error}"
         raise StorageError(what, where=home, fix="set HF_HOME to a folder that may be written", case=3) from error
+    _note(str(home), above)
     return folder
+
+
+@cache
+def _note(home: str, instead: Path) -> None:
+    """Once in a process."""
+    LOG.warning("%s may not be written: what can be made again is kept in %s (set HF_HOME to another folder)", home, instead)
 
 
 def _temporary(above: Path) -> Path:

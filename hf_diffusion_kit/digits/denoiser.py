@@ -42,7 +42,8 @@ def train(
         picked_B = torch.randint(len(labels_N), (course.batch,), generator=generator)
         mean_BCHW = mean_NCHW[picked_B]
         latents_BCHW = mean_BCHW + std_NCHW[picked_B] * torch.randn(mean_BCHW.shape, generator=generator)
-        noised = objective.noise(latents_BCHW, generator)
+        time_B = torch.randint(len(objective.alphas_cumprod_T), (course.batch,), generator=generator)
+        noised = objective.noise_at(latents_BCHW, time_B, [generator] * course.batch)
         text_BLD = bank.draw(labels_N[picked_B], generator)
         answer_BCHW = unet(noised.noisy_BCHW, noised.time_B, text_BLD).sample
         error_B = (answer_BCHW - noised.target_BCHW).square().flatten(1).mean(1)

@@ -1,10 +1,19 @@
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
+from ..errors import ModelError
 from ..families import Family
+
+STARTS_AT_ZERO = ("lora_B", ".up.", "lora_linear_layer.up", "hada_w2_b", "lokr_w1.", "lokr_w1_a", "oft_R")
+"""What tells a tensor that an adapter starts at zero, in peft's names and in diffusers'."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +23,69 @@ class Written:
     """The stock calls that open it, for the card; `BASE` and `FOLDER` stand for the two places."""
 
 
-class Format(Protocol):
-    name: str
+class Format(ABC):
+    name: ClassVar[str]
+    whole: ClassVar[bool] = False
+    """Whether the files are a pipeline by themselves; else they go onto their base."""
 
+    @abstractmethod
     def write(self, family: Family, folder: Path) -> Written:
-        """Writes the adapters that are on the family's parts; nothing else in the folder is touched. Raises ModelError."""
+        """Writes what is on the family's parts, once its method has settled; nothing else in the folder is touched. Raises ModelError."""
+
+    @abstractmethod
+    def add(self, pipe: Any, folder: Path) -> None:
+        """Puts what was written onto a stock pipeline of its base, by stock calls. Raises ModelError."""
 
     def read(self, family: type[Family], base: str | Path, folder: Path, *, revision: str | None, dtype: torch.dtype) -> Any:
         """A stock pipeline, opened anew from what was written: what anybody else will get."""
+        pipe = family.pipeline(base, revision=revision, dtype=dtype)
+        self.add(pipe, folder)
+        return pipe
+
+    def as_read(self, family: Family) -> None:  # noqa: B027 (most readers keep the precision of the files)
+        """Brings the family's parts to the precision in which a reader of the written files has them; for comparing."""
+
+
+def adapter_of(model: Any) -> tuple[str, Any] | None:
+    """(name, peft's configuration) of the adapter on a part; None when it has none. Raises ModelError when it has several."""
+    found = dict(getattr(model, "peft_config", {}))
+    if len(found) > 1:
+        raise ModelError(f"{type(model).__name__} has several adapters: {', '.join(found)}", fix="leave one on it", case=2)
+    return next(iter(found.items()), None)
+
+
+def rooted(part: str, key: str) -> str:
+    """transformers 5.6 dropped `text_model.` from CLIP's names; with it, both older and newer readers find the layers."""
+    if part.startswith("text_encoder") and key.startswith(("encoder.", "embeddings.", "final_layer_norm.")):
+        return f"text_model.{key}"
+    return key
+
+
+def check(tensors: Mapping[str, Tensor], where: Path, *, adapter: bool = True) -> None:
+    """Raises ModelError for what stock readers would load without a word: nothing, no numbers, or an adapter that was never trained."""
+    if not tensors:
+        raise ModelError("there is nothing trained to write", where=where, case=2)
+    if bad := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise ModelError(f"{len(bad)} tensors are not finite ({bad[0]}); nothing was written", where=where, case=2)
+    if adapter and not any(value.any() for key, value in tensors.items() if any(sign in f"{key}." for sign in STARTS_AT_ZERO)):
+        raise ModelError("the adapter was never trained: it is still zero; nothing was written", where=where, case=2)
+
+
+def save(tensors: Mapping[str, Tensor], path: Path, **told: str) -> None:
+    """safetensors, whole or not at all, its metadata in a fixed order: equal weights are equal files."""
+    half = path.with_name(f"{path.name}.part")
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, half, metadata={"format": "pt", **told})
+    raw = bytearray(half.read_bytes())
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    raw[8 : 8 + size] = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    half.write_bytes(raw)
+    half.chmod(0o644)
+    half.replace(path)
+
+
+def save_json(told: Any, path: Path) -> None:
+    half = path.with_name(f"{path.name}.part")
+    half.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    half.replace(path)

@@ -10,9 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from ..cards import front_matter
 from .blobs import pointer
-from .call import Call, Refusal, Route, api, not_here_yet
+from .call import OWN_PATHS, Call, Refusal, Route, api, not_here_yet
 from .rules import HUB_ID, as_list
 from .store import Commit, Entry, Repo, folders_of
+
+ANY_NAME = "anyName"
+"""In the answer to whoami, of this Hub alone: repositories may be under any name."""
 
 
 async def whoami(call: Call) -> Response:
@@ -20,6 +23,7 @@ async def whoami(call: Call) -> Response:
         raise Refusal(401, "Invalid username or password.")
     token = {"displayName": "local", "role": call.role.value, "createdAt": "2026-01-01T00:00:00.000Z"}
     who = {"type": "user", "id": call.user, "name": call.user, "fullname": call.user, "isPro": False, "orgs": []}
+    who |= {ANY_NAME: True} if call.any_name else {}
     return JSONResponse({**who, "auth": {"type": "access_token", "accessToken": token}})
 
 
@@ -27,15 +31,15 @@ async def whoami(call: Call) -> Response:
 
 
 def named_repo(call: Call, body: dict[str, Any]) -> tuple[str, str]:
-    """(kind, id) of the repository that the body of a create or delete names; only the user's own names may be used."""
+    """(kind, id) of the repository that the body of a create or delete names; under the user's own name, unless any may be used."""
     call.needs_write()
     kind = body.get("type") or "model"
     if kind not in ("model", "dataset"):
         raise not_here_yet(f"the repository type {kind!r}")
     repo_id = f"{body.get('organization') or call.user}/{body.get('name')}"
-    if not HUB_ID.fullmatch(repo_id) or repo_id.endswith(".git"):
+    if not HUB_ID.fullmatch(repo_id) or repo_id.endswith(".git") or repo_id.split("/")[0] in OWN_PATHS:
         raise Refusal(400, f"{repo_id!r} is not a valid repository name")
-    if not repo_id.startswith(f"{call.user}/"):
+    if not call.any_name and not repo_id.startswith(f"{call.user}/"):
         raise Refusal(403, f"You don't have the rights to create a {kind} under the namespace {repo_id.split('/')[0]!r}")
     return kind, repo_id
 

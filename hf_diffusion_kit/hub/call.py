@@ -13,6 +13,9 @@ from .access import Keys, Role
 from .blobs import Content
 from .store import Repo, Store
 
+OWN_PATHS = frozenset({"api", "datasets", "lfs", "login", "spaces", "v1", "xet"})
+"""First parts of paths that are the Hub's own, and so nobody's name."""
+
 
 class Refusal(Exception):
     """An answer that ends the request: status, the Hub's error code (clients turn it into an exception) and a sentence."""
@@ -43,6 +46,8 @@ class Call:
     keys: Keys
     lfs_above: int
     """Bytes above which a file goes to large-file storage whatever its kind."""
+    any_name: bool = False
+    """Whether repositories may be under any name, not the user's alone."""
 
     @property
     def base(self) -> str:

@@ -42,4 +42,9 @@ def remote_card(door: Door, repo_id: str, *, repo_type: str = "model") -> str | 
         except TROUBLE as error:
             text = f"the card that is there could not be read, nothing was sent: {door.said(error)}"
             raise HubError(text, where=repo_id, fix="check the network and the token, then run again", case=3) from None
-        return Path(path).read_text(encoding="utf-8")
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            what = f"the card that is there is not UTF-8 at byte {error.start}, nothing was sent"
+            fix = "save its README.md as UTF-8, or delete it there, then run again"
+            raise HubError(what, where=f"{repo_id}: README.md", fix=fix, case=3) from None

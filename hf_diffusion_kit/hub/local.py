@@ -16,8 +16,9 @@ import uvicorn
 
 from ..errors import ConfigError, StorageError
 from .access import Keys, keep_token
+from .call import OWN_PATHS
 from .faults import FaultRule
-from .server import OWN_PATHS, HubApp
+from .server import HubApp
 from .store import InUse, Store
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ HOST = "127.0.0.1"
 
 
 def default_folder() -> Path:
-    """Where the embedded Hub keeps its repositories: $HFDK_HUB_DIR, else `hfdk/hub` below $XDG_DATA_HOME or ~/.local/share."""
-    if told := os.environ.get("HFDK_HUB_DIR"):
-        return Path(told).expanduser()
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "hfdk" / "hub"
+    """Where the embedded Hub keeps its repositories: $HFDK_HUB_DIR, else `hfdk/hub` below $XDG_DATA_HOME or ~/.local/share. Raises
+    ConfigError where that is the home folder of nobody."""
+    told = os.environ.get("HFDK_HUB_DIR")
+    data = os.environ.get("XDG_DATA_HOME") or Path("~", ".local", "share")
+    try:
+        return Path(told).expanduser() if told else Path(data).expanduser() / "hfdk" / "hub"
+    except RuntimeError as error:
+        fix = "set HFDK_HUB_DIR to a folder, written in full"
+        raise ConfigError("nobody has that home folder", where=f"local Hub: {told or data}", fix=fix, case=1) from error
 
 
 class LocalHub:
@@ -48,21 +53,22 @@ class LocalHub:
         *,
         port: int = 0,
         user: str = "you",
+        any_name: bool = False,
         faults: FaultRule | None = None,
         lfs_above: int = 10 * 2**20,
     ):
-        """`port` 0 takes any free one. `faults` is asked before each request (see `Fault`). Files larger than `lfs_above`
-        bytes, and weights of any size, go to large-file storage."""
+        """`port` 0 takes any free one. `any_name`: repositories may be under any name, not the user's alone. `faults` is asked before
+        each request (see `Fault`). Files larger than `lfs_above` bytes, and weights of any size, go to large-file storage."""
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", user) or user in OWN_PATHS:
             raise ConfigError(f"{user!r} cannot be a user's name", where="user", fix="letters, digits and `-`", case=1)
-        self.folder, self.user = Path(folder), user
+        self.folder, self.user, self.any_name = Path(folder), user, any_name
         self._port, self._faults, self._lfs_above = port, faults, lfs_above
         self._running: _Running | None = None
 
     def __enter__(self) -> "LocalHub":
         if self._running is not None:
             raise ConfigError("this LocalHub is already running", where=self.folder)
-        app = open_app(self.folder, self.user, self._faults, self._lfs_above)
+        app = open_app(self.folder, self.user, self._faults, self._lfs_above, any_name=self.any_name)
         try:
             self._running = _Running(app, self._port)
         except BaseException:
@@ -129,13 +135,14 @@ class LocalHub:
 
 @contextmanager
 def local_door(folder: Path) -> "Iterator[Door]":
-    """A door to the Hub in `folder`: to the one that another process is serving, else to one served while the block lasts."""
+    """A door to the Hub in `folder`: to the one that another process is serving, else to one served while the block lasts. It takes
+    repositories under any name: whoever tries `--repo me/x` before it goes to the real Hub is no stranger on this machine."""
     from .door import Door
 
     with ExitStack() as block:
         block.enter_context(past_proxies())
         try:
-            door = block.enter_context(LocalHub(folder)).door
+            door = block.enter_context(LocalHub(folder, any_name=True)).door
         except InUse:
             if not address_file(folder).is_file():
                 raise
@@ -144,9 +151,9 @@ def local_door(folder: Path) -> "Iterator[Door]":
 
 
 def serve(folder: Path, port: int = 8800, user: str = "you", *, announce: Callable[[str], None] = print) -> None:
-    """Serves until Ctrl-C; `announce` is given the lines to show. Raises StorageError like `LocalHub`."""
-    with LocalHub(folder, port=port, user=user) as hub:
-        announce(f"Local Hub at {hub.endpoint} (folder {hub.folder}), user {hub.user}")
+    """Serves until Ctrl-C, repositories under any name; `announce` is given the lines to show. Raises StorageError like `LocalHub`."""
+    with LocalHub(folder, port=port, user=user, any_name=True) as hub:
+        announce(f"Local Hub at {hub.endpoint} (folder {hub.folder}), user {hub.user}; repositories may be under any name")
         announce(f"For stock clients: export HF_ENDPOINT={hub.endpoint} HF_TOKEN=$(cat {hub.folder / 'token'})")
         announce(f"In a browser: {hub.endpoint}/login, with the token as the password. Ctrl-C ends it.")
         try:
@@ -181,7 +188,7 @@ def past_proxies() -> Iterator[None]:
         close_session()
 
 
-def open_app(folder: Path, user: str, faults: FaultRule | None, lfs_above: int) -> HubApp:
+def open_app(folder: Path, user: str, faults: FaultRule | None, lfs_above: int, *, any_name: bool = False) -> HubApp:
     try:
         store = Store(folder)
         keys = Keys(write=keep_token(folder / "token"), read=keep_token(folder / "token-read"))
@@ -194,7 +201,7 @@ def open_app(folder: Path, user: str, faults: FaultRule | None, lfs_above: int) 
         raise StorageError(
             f"the folder of the local Hub cannot be used: {error.strerror}", where=folder, fix="name a folder you may write"
         ) from error
-    return HubApp(store, keys, user, lfs_above, faults)
+    return HubApp(store, keys, user, lfs_above, faults, any_name=any_name)
 
 
 class _Running:

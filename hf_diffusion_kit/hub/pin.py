@@ -53,6 +53,16 @@ def from_cache(repo_id: str, revision: str | None) -> Pinned | None:
     return Pinned(repo_id, snapshot.name, license_of(told), on_hub=True)
 
 
+def license_in_cache(dataset: str, commit: str) -> str | None:
+    """The licence that the card of a dataset states at this commit, from the cache of what was asked for before; None where there is
+    no card, or none that can be read."""
+    card = try_to_load_from_cache(dataset, "README.md", revision=commit, repo_type="dataset")
+    try:
+        return license_of(front_matter.read(Path(card).read_text(encoding="utf-8"))) if isinstance(card, str) else None
+    except (OSError, ValueError):
+        return None
+
+
 def license_of(card: dict[str, object]) -> str | None:
     value = card.get("license")
     return str(value[0] if isinstance(value, list) else value) if value else None

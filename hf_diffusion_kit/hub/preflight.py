@@ -88,10 +88,10 @@ def check_card(repo_id: str, metadata: dict[str, Any]) -> None:
 
 
 def check_rights(who: dict[str, Any], repo_id: str) -> None:
-    """Whether this token may write there, as far as whoami tells."""
+    """Whether this token may write there, as far as whoami tells (`anyName`: under every name; the embedded Hub says so)."""
     namespace = repo_id.split("/")[0]
     orgs = {org.get("name"): org.get("roleInOrg", "write") for org in who.get("orgs", [])}
-    if namespace != who["name"] and orgs.get(namespace) not in ("write", "admin", "contributor"):
+    if not who.get("anyName") and namespace != who["name"] and orgs.get(namespace) not in ("write", "admin", "contributor"):
         known = ", ".join([who["name"], *(name for name, role in orgs.items() if role != "read")])
         raise HubError(f"{who['name']} may not write under {namespace!r}", where=repo_id, fix=f"use one of: {known}", case=3)
     token = (who.get("auth") or {}).get("accessToken") or {}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import api, commits, transfer, web
-from .access import Keys
+from .access import Keys, Role
 from .call import Call, Refusal
 from .faults import Fault, FaultRule
 from .store import Store
@@ -22,8 +22,6 @@ from .store import Store
 ROUTES = [*api.ROUTES, *commits.ROUTES, *transfer.ROUTES, *web.ROUTES]
 SIGNED = ("/xet/", "/lfs/", "/v1/")
 """Paths with their own tokens and signatures, and where the Xet client reports to; the user's token is not looked at there."""
-OWN_PATHS = frozenset({"api", "datasets", "lfs", "login", "spaces", "v1", "xet"})
-"""First parts of paths that are the Hub's own, and so no user's name."""
 
 
 @dataclass
@@ -33,6 +31,8 @@ class HubApp:
     user: str
     lfs_above: int
     fault: FaultRule | None = None
+    any_name: bool = False
+    """Repositories may be under any name, not the user's alone."""
     requests: deque[str] = field(default_factory=lambda: deque(maxlen=10_000))
     """`METHOD /path -> status`, the latest last."""
 
@@ -68,8 +68,11 @@ class HubApp:
         for route in ROUTES:
             if route.method == request.method and (match := re.fullmatch(route.pattern, path)):
                 args = {name: unquote(value) if value is not None else "" for name, value in match.groupdict().items()}
-                return await route.handler(Call(request, args, role, self.user, self.store, self.keys, self.lfs_above))
+                return await route.handler(self.call(request, args, role))
         raise Refusal(404, f"the local Hub does not know {request.method} {path}")
+
+    def call(self, request: Request, args: dict[str, str], role: Role) -> Call:
+        return Call(request, args, role, self.user, self.store, self.keys, self.lfs_above, self.any_name)
 
 
 def fault_response(fault: Fault) -> Response:

@@ -3,7 +3,7 @@
 Shape suffixes in this room: B batch, C latent channels, H W latent height and width, T training time steps.
 """
 
-from .base import Noised, Objective
+from .base import Noised, Objective, randn_like
 from .ddpm import Ddpm
 
-__all__ = ["Ddpm", "Noised", "Objective"]
+__all__ = ["Ddpm", "Noised", "Objective", "randn_like"]

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Checkpoint:
     """`index.key` -> tensor of the optimizer's state."""
     state: dict[str, Any]
     """JSON: losses, ledger, the settings the run was started with."""
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    """`part.name` -> averaged weight, where an average is kept."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -40,8 +42,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     try:
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.weights.items()}, half / "weights.safetensors")
-        save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.optimizer.items()}, half / "optimizer.safetensors")
+        for name in ("weights", "optimizer", *(["ema"] if checkpoint.ema else [])):
+            told = {k: v.detach().cpu().contiguous() for k, v in getattr(checkpoint, name).items()}
+            save_file(told, half / f"{name}.safetensors")
         (half / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
         files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(half.iterdir())}
         (half / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
@@ -86,9 +89,9 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
 def load(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return Checkpoint(
-        state.pop("step"), load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
-    )
+    told = {name: load_file(path / f"{name}.safetensors") for name in ("weights", "optimizer")}
+    ema = load_file(path / "ema.safetensors") if (path / "ema.safetensors").is_file() else {}
+    return Checkpoint(state.pop("step"), state=state, ema=ema, **told)
 
 
 def broken(path: Path) -> str | None:

@@ -1,22 +1,30 @@
-"""From captioned pictures to batches: which picture, which caption, mirrored or not, and what the frozen parts say of it.
+"""From captioned pictures to batches: which picture, which caption, which part of it, and what the frozen parts say of it.
 
-Shape suffixes: B batch, R G pixel height and width.
+Shape suffixes: B batch, C latent channels, H W latent height and width, R G pixel height and width.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.captioned import Captioned
-from ..data.captions import choose
-from ..data.pixels import Prepared, prepare
+from ..data.captions import choose, in_template, shuffled, tidy
+from ..data.pixels import MIDDLE, Crop, Place, prepare
+from ..errors import ConfigError
 from ..families import Conditioning, Family, Posterior
 from ..methods import Batch
 from ..records import CaptionUse
-from .cache import Cache
-from .randomness import number, order, stream
+from .buckets import Buckets, assign, sizes
+from .cache import Cache, encoded_folder
+from .crops import need_smart, smart, window, windows
+from .keys import caption_key, mask_key, origin, picture_key, place_key
+from .masks import Masks, floored
+from .processes import ALONE, Processes
+from .randomness import number, stream
 from .settings import TrainSettings
 
 
@@ -25,122 +33,266 @@ class Sample:
     """One picture as it is shown once."""
 
     index: int
+    """Its place among the rows."""
     image_id: str
+    chosen: str
+    """The caption that was its turn; empty when it was dropped."""
     caption: str
-    """The exact text the model is given; empty when it was dropped."""
-    flip: bool
+    """The exact text the model is given."""
+    crop: Crop
 
 
 class Loader:
     """`batch(step, micro)` is a function of its arguments and the seed: any step can be had without the ones before it."""
 
     def __init__(
-        self, data: Captioned, family: Family, settings: TrainSettings, size: tuple[int, int], *, role: str, text_cached: bool
+        self,
+        data: Captioned,
+        family: Family,
+        settings: TrainSettings,
+        size: tuple[int, int],
+        *,
+        role: str,
+        only: Sequence[int] | None = None,
+        base: str | None = None,
+        processes: Processes = ALONE,
+        say: Callable[[str], None] = print,
     ):
-        """`role` is `instance` or `class`; `text_cached` is False where the text side is trained. Raises SourceError when `data` has no pixels."""
+        """`role` is `instance` or `class`. `only`: rows to show; None shows all. `base` names the base by content, so that what its
+        frozen parts say can be kept on disk; None keeps it in memory. Raises SourceError when `data` has no pixels."""
         data.need_pixels()
-        self.data, self.family, self.settings, self.size, self.role = data, family, settings, size, role
-        self.text_cached = text_cached
+        self.data, self.family, self.settings, self.size, self.role, self.processes = (
+            data,
+            family,
+            settings,
+            size,
+            role,
+            processes,
+        )
         self.device = family.device
-        self.cache = Cache()
+        on_disk = base if settings.disk_cache else None
+        self.cache = Cache(encoded_folder(on_disk) if on_disk else None, device=self.device, say=say)
+        self.texts = self.cache
+        """Where conditioning is kept; in memory alone once the text side has learnt."""
+        self.origin = origin(family.name, base or "none", family.dtype, self.device)
+        self.text_learns = False
         self.used: Counter[tuple[str, str]] = Counter()
         """(image id, text) -> how often the model was given it: the caption ledger."""
-        rows = data.dataset.select_columns(["image_id", "captions"])
-        self.rows: list[tuple[str, tuple[str, ...]]] = [(row["image_id"], tuple(row["captions"])) for row in rows]
-        self._epoch, self._order = -1, [0]
+        self.chosen: Counter[tuple[str, str]] = Counter()
+        """The same before tags were shuffled and templates filled."""
+        self.at = list(range(len(data))) if only is None else sorted(only)
+        """Rows of the dataset."""
+        columns = ["image_id", "file_name", "sha256", "captions", "height", "width"]
+        self.rows: list[dict[str, Any]] = [data.dataset.select_columns(columns)[at] for at in self.at]
+        self.buckets = self._buckets()
+        self.plan = self.buckets.plan(settings.batch_size * processes.world, settings.seed, role)
+        self.masks = Masks(data, settings.mask, settings.mask_path) if settings.mask != "no" and role == "instance" else None
+        self.finder = need_smart() if settings.crop == "smart" else ""
+
+    def _buckets(self) -> Buckets:
+        told, shapes = self.settings, [(row["height"], row["width"]) for row in self.rows]
+        if not told.buckets:
+            return Buckets(tuple(shapes), (self.size,) * len(shapes))
+        if told.bucket_step % self.family.divides:
+            raise ConfigError(
+                f"must be a multiple of {self.family.divides}, got {told.bucket_step}", where="training: bucket_step", case=1
+            )
+        there = sizes(self.size, told.bucket_step, told.bucket_min_side, told.bucket_max_side)
+        return assign(shapes, there, told.bucket_upscale, step=told.bucket_step)
+
+    # What is shown when
+
+    def places(self, step: int, micro: int) -> range:
+        """Numbers, within the run, of this process's samples: all their randomness hangs on them."""
+        first = self._group(step, micro) * self.plan.group_size + self.processes.rank * self.settings.batch_size
+        return range(first, first + self.settings.batch_size)
 
     def samples(self, step: int, micro: int) -> list[Sample]:
-        """Batches run on over the end of an epoch; none is smaller than the others."""
-        first = (step * self.settings.gradient_accumulation_steps + micro) * self.settings.batch_size
-        return [self._sample(first + k) for k in range(self.settings.batch_size)]
+        """Of all processes, in order. Batches run on over the end of an epoch; none is smaller than the others."""
+        k = self._group(step, micro)
+        told = enumerate(self.plan.group(k), k * self.plan.group_size)
+        return [self._sample(place, index, epoch) for place, (index, epoch) in told]
 
     def batch(self, step: int, micro: int) -> Batch:
+        """This process's share. The ledger counts everybody's."""
         samples = self.samples(step, micro)
         self.used.update((sample.image_id, sample.caption) for sample in samples)
-        posteriors = [self._posterior(sample) for sample in samples]
+        self.chosen.update((sample.image_id, sample.chosen) for sample in samples)
+        mine = samples[self.processes.rank * self.settings.batch_size :][: self.settings.batch_size]
+        posteriors = [self.posterior(sample) for sample in mine]
         joint = Posterior(torch.cat([p.mean_BCHW for p in posteriors]), torch.cat([p.std_BCHW for p in posteriors]))
-        latents_BCHW = joint.draw(stream(self.settings.seed, self.role, "latents", step, micro))
-        return Batch(latents_BCHW, self._conditioning(samples))
+        seed = self.settings.seed
+        latents_BCHW = joint.draw([stream(seed, self.role, "latents", place) for place in self.places(step, micro)])
+        masks = torch.cat([self.mask(sample) for sample in mine]) if self.masks else None
+        return Batch(latents_BCHW, self.conditioning(mine), masks)
 
-    def fill(self, watch: Callable[[], None]) -> None:
-        """Asks VAE and text encoder everything that can be known before the first step; `watch` is called once a picture."""
-        for index, (image_id, captions) in enumerate(self.rows):
-            for flip in (False, True) if self.settings.random_flip else (False,):
-                for caption in {choose((caption,), "first", seed=0, epoch=0, image_id=image_id) for caption in captions} | {""}:
-                    sample = Sample(index, image_id, caption, flip)
-                    self._posterior(sample)
-                    if self.text_cached:
-                        self._conditioning([sample])
+    def spoken(self, prompts: Sequence[str], step: int, micro: int, *, by: Family | None = None) -> Conditioning:
+        """Conditioning of this process's samples with other words, which take turns: the class prompts of a prior by the base.
+        `by`: the family whose text side is asked, and not remembered."""
+        places, mine = self.places(step, micro), self.samples(step, micro)
+        mine = mine[self.processes.rank * self.settings.batch_size :][: self.settings.batch_size]
+        texts = [tidy(prompts[place % len(prompts)]) for place in places]
+        told = [replace(sample, caption=text) for sample, text in zip(mine, texts, strict=True)]
+        return self.conditioning(told) if by is None else self._encode_captions(told, by)
+
+    def still(self, index: int) -> Sample:
+        """A row as it is measured: its first caption, its middle, not mirrored."""
+        row = self.rows[index]
+        text = tidy(row["captions"][0])
+        return Sample(index, row["image_id"], text, self._worded(text), self._crop(index, MIDDLE, flip=False))
+
+    def _group(self, step: int, micro: int) -> int:
+        return step * self.settings.gradient_accumulation_steps + micro
+
+    def _sample(self, place: int, index: int, epoch: int) -> Sample:
+        told, row = self.settings, self.rows[index]
+        image_id, seed = row["image_id"], told.seed
+        dropped = number(seed, self.role, "dropout", place) < told.caption_dropout * 2**63
+        chosen = "" if dropped else choose(row["captions"], told.caption, seed=seed, epoch=epoch, image_id=image_id)
+        text = chosen
+        if told.caption_shuffle and self.role == "instance":
+            text = shuffled(text, told.caption_keep, number(seed, self.role, "tags", place))
+        flip = told.random_flip and number(seed, self.role, "flip", epoch, image_id) % 2 == 1
+        return Sample(index, image_id, chosen, self._worded(text), self._crop(index, self._place(index, epoch), flip=flip))
+
+    def _worded(self, text: str) -> str:
+        template = self.settings.caption_template if self.role == "instance" else None
+        return in_template(template, text) if template else text
+
+    def _place(self, index: int, epoch: int) -> Place:
+        told, size = self.settings, self.buckets.size_of[index]
+        if told.crop == "random":
+            named = {"seed": told.seed, "epoch": epoch, "name": self.role, "image_id": self.rows[index]["image_id"]}
+            return window(self.buckets.shapes[index], size, told.random_crops, **named)
+        if told.crop == "smart":
+            key = place_key(self.finder, self.rows[index]["sha256"], size)
+            found = self.cache.get(key, lambda: {"place": torch.tensor(smart(self._image(index), size), dtype=torch.float64)})
+            down, right = found["place"].tolist()
+            return down, right
+        return MIDDLE
+
+    def _crop(self, index: int, place: Place, *, flip: bool) -> Crop:
+        return Crop(self.buckets.shapes[index], self.buckets.size_of[index], place, flip)
+
+    # What the frozen parts say
+
+    def share(self) -> int:
+        """Pictures that this process encodes."""
+        return len(self._mine())
+
+    def fill(self, watch: Callable[[], None], *, also: Sequence[str] = ()) -> None:
+        """Asks VAE and text encoders everything that can be known before the first step; `watch` is called once a picture. `also`:
+        texts that are told of every picture. Processes that share a disk divide the work."""
+        mine = self._mine()
+        for index in mine:
+            self._fill(index, also)
             watch()
+        self.processes.wait()
+        for index in sorted(set(range(len(self.rows))) - set(mine)):  # from disk now
+            self._fill(index, also)
+
+    def text_side(self, *, learns: bool, changed: bool) -> None:
+        """Whether the text side learns now, and whether it has: what it said before counts no more, and is nobody else's."""
+        self.text_learns = learns
+        if changed:
+            self.texts = Cache(device=self.device)
+
+    @property
+    def asks_later(self) -> bool:
+        """Whether text encoders are asked in the run, and not only before it: tags are shuffled anew each time."""
+        return self.settings.caption_shuffle and self.role == "instance"
+
+    def posterior(self, sample: Sample) -> Posterior:
+        crop = sample.crop
+        key = picture_key(self.origin, self.rows[sample.index]["sha256"], crop)
+        told = self.cache.get(key, lambda: self._encode_picture(sample.index, crop))
+        return Posterior(told["mean"], told["std"])
+
+    def mask(self, sample: Sample) -> Tensor:
+        """mask_1HW of a picture as it is shown, at the latents' size -> (1, 1, H, W)."""
+        masks, divisor = self.masks, self.family.latent_size_divisor
+        if masks is None:
+            raise ConfigError("there are no masks", where="training: mask", case=1)
+        at = self.at[sample.index]
+        key = mask_key(masks.mark(at), sample.crop, divisor)
+        told = self.cache.get(key, lambda: {"mask": masks.at(at, sample.crop, divisor)})
+        return floored(told["mask"][None], self.settings.unmasked_weight)
+
+    def conditioning(self, samples: Sequence[Sample]) -> Conditioning:
+        if self.text_learns:
+            return self._encode_captions(samples)
+        parts = []
+        for sample in samples:
+            key = caption_key(self.origin, sample.caption, sample.crop.geometry if self.family.reads_geometry else None)
+            parts.append(self.texts.get(key, lambda sample=sample: self._encode_captions([sample])))  # type: ignore[misc]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _mine(self) -> list[int]:
+        count, (rank, world) = len(self.rows), (self.processes.rank, self.processes.world)
+        return list(range(rank, count, world)) if self.cache.folder is not None else list(range(count))
+
+    def _fill(self, index: int, also: Sequence[str]) -> None:
+        told, row = self.settings, self.rows[index]
+        places = [self._place(index, 0)]
+        if told.crop == "random":
+            places = windows(self.buckets.shapes[index], self.buckets.size_of[index], told.random_crops)
+        texts = {choose((text,), "first", seed=0, epoch=0, image_id=row["image_id"]) for text in row["captions"]}
+        if told.caption == "all":
+            texts = {choose(row["captions"], "all", seed=0, epoch=0, image_id=row["image_id"])}
+        texts = {self._worded(text) for text in texts} | ({""} if told.caption_dropout else set()) | set(also)
+        for place in places:
+            for flip in (False, True) if told.random_flip else (False,):
+                sample = Sample(index, row["image_id"], "", "", self._crop(index, place, flip=flip))
+                self.posterior(sample)
+                if self.masks:
+                    self.mask(sample)
+                if not self.text_learns and not self.asks_later:
+                    for text in sorted(texts):
+                        self.conditioning([replace(sample, caption=text)])
+
+    def _image(self, index: int) -> Any:
+        return self.data.example(self.at[index]).image
+
+    def _encode_picture(self, index: int, crop: Crop) -> dict[str, Tensor]:
+        pixels_3RG = prepare(self._image(index), *crop.size, place=crop.place, flip=crop.flip).pixels_3RG
+        posterior = self.family.posterior(torch.from_numpy(pixels_3RG)[None])
+        return {"mean": posterior.mean_BCHW, "std": posterior.std_BCHW}
+
+    def _encode_captions(self, samples: Sequence[Sample], by: Family | None = None) -> Conditioning:
+        geometry_B6 = torch.tensor([sample.crop.geometry for sample in samples])
+        with torch.set_grad_enabled(self.text_learns and by is None):
+            cond = (by or self.family).encode_captions([sample.caption for sample in samples], geometry_B6)
+        return {name: value.to(self.device) for name, value in cond.items()}
+
+    # What was shown
+
+    def told(self) -> dict[str, list[list[Any]]]:
+        """The ledger as JSON; `recall` takes it back."""
+        return {name: [[*key, times] for key, times in counter.items()] for name, counter in self._counters().items()}
+
+    def recall(self, told: dict[str, list[list[Any]]]) -> None:
+        for name, counter in self._counters().items():
+            counter.clear()
+            counter.update({(image, text): times for image, text, times in told.get(name, [])})
+
+    def _counters(self) -> dict[str, Counter[tuple[str, str]]]:
+        return {"used": self.used, "chosen": self.chosen}
 
     def ledger(self) -> list[CaptionUse]:
         """Every text that the model was really given of each picture, how often, and what the tokenizer cut of it."""
         texts: dict[str, list[tuple[str, int]]] = {}
         for (image_id, text), times in sorted(self.used.items()):
             texts.setdefault(image_id, []).append((text, times))
-        names = self.data.dataset["file_name"]
         lines = []
-        for (image_id, _), file_name in zip(self.rows, names, strict=True):
-            for text, times in texts.get(image_id, []):
+        for row in self.rows:
+            for text, times in texts.get(row["image_id"], []):
                 count = self.family.count_tokens(text)
-                lines.append(CaptionUse(image_id, file_name, text, times, count.seen, count.cut, self.role))
+                lines.append(CaptionUse(row["image_id"], row["file_name"], text, times, count.seen, count.cut, self.role))
         return lines
 
     def notes(self) -> list[str]:
-        """What fitting the pictures to the training size cut away or enlarged; after `fill`."""
-        shapes = [self._geometry(Sample(index, image_id, "", False)) for index, (image_id, _) in enumerate(self.rows)]
-        scales = [max(th / h, tw / w) for h, w, _, _, th, tw in shapes]
-        cut = [1 - th * tw / (h * w * s * s) for (h, w, _, _, th, tw), s in zip(shapes, scales, strict=True)]
-        cropped, enlarged = [c for c in cut if c > 0.005], [s for s in scales if s > 1]
-        size, notes = f"{self.size[0]}x{self.size[1]}", []
-        if cropped:
-            mean, most = sum(cropped) / len(cropped), max(cropped)
-            notes.append(
-                f"{len(cropped)} of {len(cut)} {self.role} pictures were cropped to {size}: {mean:.0%} of their area on average, {most:.0%} at most"
-            )
-        if enlarged:
-            notes.append(
-                f"{len(enlarged)} of {len(cut)} {self.role} pictures are smaller than {size} and were enlarged, up to {max(enlarged):.1f} times"
-            )
+        """What fitting the pictures to the training sizes cut away or enlarged, what masks hide, what the cache spared."""
+        notes = self.buckets.notes(self.role, self.plan.group_size)
+        if self.masks:
+            notes += self.masks.notes([self.mask(self.still(index))[0] for index in range(len(self.rows))])
         return notes
-
-    def prepared(self, index: int, flip: bool) -> Prepared:
-        return prepare(self.data.example(index).image, *self.size, flip=flip)
-
-    def _sample(self, position: int) -> Sample:
-        seed, (epoch, place) = self.settings.seed, divmod(position, len(self.rows))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, order(seed, epoch, len(self.rows), self.role)
-        index = self._order[place]
-        image_id, captions = self.rows[index]
-        dropped = number(seed, self.role, "dropout", position) < self.settings.caption_dropout * 2**63
-        caption = "" if dropped else choose(captions, self.settings.caption, seed=seed, epoch=epoch, image_id=image_id)
-        flip = self.settings.random_flip and number(seed, self.role, "flip", epoch, image_id) % 2 == 1
-        return Sample(index, image_id, caption, flip)
-
-    def _posterior(self, sample: Sample) -> Posterior:
-        return self.cache.get(("picture", sample.index, sample.flip), lambda: self._encode_picture(sample))
-
-    def _geometry(self, sample: Sample) -> tuple[int, ...]:
-        return self.cache.get(("geometry", sample.index, sample.flip), lambda: self.prepared(sample.index, sample.flip).geometry)
-
-    def _encode_picture(self, sample: Sample) -> Posterior:
-        prepared = self.prepared(sample.index, sample.flip)
-        self.cache.get(("geometry", sample.index, sample.flip), lambda: prepared.geometry)
-        posterior = self.family.posterior(torch.from_numpy(prepared.pixels_3RG)[None])
-        return Posterior(posterior.mean_BCHW.to(self.device), posterior.std_BCHW.to(self.device))
-
-    def _conditioning(self, samples: list[Sample]) -> Conditioning:
-        if not self.text_cached:
-            return self._encode_captions(samples)
-        parts = []
-        for sample in samples:
-            key = ("caption", sample.caption, self._geometry(sample))
-            parts.append(self.cache.get(key, lambda sample=sample: self._encode_captions([sample])))  # type: ignore[misc]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def _encode_captions(self, samples: list[Sample]) -> Conditioning:
-        geometry_B6 = torch.tensor([self._geometry(sample) for sample in samples])
-        with torch.set_grad_enabled(not self.text_cached):
-            cond = self.family.encode_captions([sample.caption for sample in samples], geometry_B6)
-        return {name: value.to(self.device) for name, value in cond.items()}

@@ -2,7 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -15,25 +17,39 @@ from tqdm import tqdm
 from ..config import plain
 from ..data.captioned import Captioned
 from ..data.captions import tidy
-from ..errors import CheckpointError, ConfigError, DivergedError, ModelError, Stopped, nearest
+from ..errors import ConfigError, DivergedError, ModelError, Stopped
 from ..families import Family
-from ..methods import Batch, Method
+from ..methods import Batch, Method, Trained
 from ..records import CaptionUse
 from . import checkpoint as checkpoints
+from . import optimizers, saving
+from . import stages as staging
+from .ema import Ema
 from .loader import Loader
+from .notes import notes
+from .processes import ALONE, Processes
 from .randomness import number, stream
 from .settings import TrainSettings
+from .settings_watch import WatchSettings
 from .signals import Signals
+from .stages import Stage
 
 MOST_BAD_STEPS = 5
 """Steps in a row without a finite loss and gradient after which a run is given up."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FIRST_SCALE = 2.0**12
+"""Of fp16 losses: small enough that the first steps of an adapter are not lost, and it grows by itself."""
+FREE = {*WatchSettings.__dataclass_fields__, "disk_cache"} - {"validation_share"}
+"""Settings that change no weight, so that a resumed run may have other ones."""
 
 
 class Trainer:
-    """One run: `fit()` goes to the last step, `step()` takes one. The same arguments give the same weights, byte for byte.
+    """One run: `fit()` goes to the last step, `step()` takes one, `for loss in trainer` takes one after another. The same
+    arguments give the same weights, byte for byte.
 
     `folder` is where checkpoints go; None keeps none. `identity` names base and data by content, so that a resumed run can be
-    refused when they have changed. Raises the errors of `errors.py`; after Stopped a checkpoint of the very step stands.
+    refused when they have changed. `only`: rows of `data` to train on. `after_step`: plain functions that are given the trainer
+    after each step of `fit`. Raises the errors of `errors.py`; after Stopped a checkpoint of the very step stands.
     """
 
     def __init__(
@@ -44,37 +60,38 @@ class Trainer:
         data: Captioned,
         *,
         class_data: Captioned | None = None,
+        only: Sequence[int] | None = None,
         folder: Path | None = None,
         identity: dict[str, str] | None = None,
+        processes: Processes = ALONE,
         say: Callable[[str], None] = print,
         progress: bool = True,
     ):
-        self.family, self.method, self.settings, self.folder, self.say, self.progress = (
-            family,
-            method,
-            settings,
-            folder,
-            say,
-            progress,
-        )
+        self.family, self.method, self.settings, self.folder = family, method, settings, folder
+        self.processes, self.say, self.progress = processes, say, progress and processes.main
         self.device = family.device
         self.size = training_size(family, settings)
-        self.objective = family.objective(snr_gamma=settings.snr_gamma)
+        self.objective = family.objective(**settings.objective_options())
+        method.prepare(family)
         self.trained = method.adapt(family, number(settings.seed, "adapter"))
         if settings.gradient_checkpointing:
             family.model.enable_gradient_checkpointing()  # type: ignore[operator]
         self.weights = {f"{part.part}.{name}": p for part in self.trained for name, p in part.parameters.items()}
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(part.parameters.values()), "base_lr": self._rate(part.part)} for part in self.trained],
-            lr=settings.learning_rate,
-            betas=(settings.adam_beta1, settings.adam_beta2),
-            eps=settings.adam_epsilon,
-            weight_decay=settings.adam_weight_decay,
-        )
-        text_cached = not method.trains_text
-        self.loader = Loader(data, family, settings, self.size, role="instance", text_cached=text_cached)
+        self.label_of = {f"{part.part}.{name}": label(part) for part in self.trained for name in part.parameters}
+        """Trained weight -> the group of the optimizer that holds it."""
+        text = [label(part) for part in self.trained if part.kind == "text"]
+        tokens = [label(part) for part in self.trained if part.kind == "tokens"]
+        self.stages = staging.stages(settings, [label(part) for part in self.trained], text, tokens)
+        self.text_labels = {*text, *tokens}
+        forgotten = {label for stage in self.stages for label in stage.forget}
+        self.first_weights = {name: p.detach().clone() for name, p in self.weights.items() if self.label_of[name] in forgotten}
+        self.ema = Ema(self.weights, settings.ema_decay) if settings.ema_decay else None
+        half = settings.mixed_precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_SCALE, enabled=half)
+        told: dict[str, Any] = {"base": (identity or {}).get("base"), "processes": processes, "say": say}
+        self.loader = Loader(data, family, settings, self.size, role="instance", only=only, **told)
         self.prior = (
-            Loader(class_data, family, settings, self.size, role="class", text_cached=text_cached)
+            Loader(class_data, family, settings, self.size, role="class", **told)
             if method.wants_prior and class_data is not None
             else None
         )
@@ -82,119 +99,227 @@ class Trainer:
             **(identity or {}),
             "data": data.fingerprint,
             "class_data": class_data.fingerprint if class_data else "none",
+            "pictures a step": str(settings.batch_size * settings.gradient_accumulation_steps * processes.world),
             "family": family.name,
             "method": method.name,
             **{f"method.{key}": str(value) for key, value in plain(method).items()},
-            **{f"training.{key}": str(value) for key, value in plain(settings).items()},
+            **{f"training.{key}": str(value) for key, value in plain(settings).items() if key not in FREE | {"batch_size"}},
         }
         self.done, self.skipped = 0, 0
         self.losses: list[float] = []
-        self._bad_in_a_row = 0
-        self._saved_at: int | None = None
+        self.validations: list[tuple[int, float]] = []
+        """(step, loss of the held-out pictures)."""
+        self.after_step: list[Callable[[Trainer], None]] = []
+        self.ended_early = False
+        self.bad_in_a_row = 0
+        self.saved_at: int | None = None
         self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         """When the first session of the run began, UTC."""
         self.seconds = 0.0
         """Wall time of `fit` over all sessions: encoding, steps, checkpoints."""
         self.seconds_a_step = 0.0
         """Wall time of the steps of the last `fit`, its checkpoints included."""
-        self._mode(training=True)
+        self.stage: Stage | None = None
+        self.enter(0)
 
     # The run
+
+    def __iter__(self) -> Iterator[float]:
+        """The loss of each step that is left."""
+        self.fill()
+        while self.done < self.settings.steps:
+            yield self.step()
 
     def fit(self) -> list[float]:
         """Trains to the last step and returns the loss of every step. SIGTERM and SIGINT end it after the step, saved."""
         began = time.monotonic()
         self.fill()
-        self._mode(training=True)
         recent: deque[float] = deque(maxlen=50)
         begun, first = time.monotonic(), self.done
         bar = tqdm(total=self.settings.steps, initial=self.done, desc="training", unit="step", disable=not self.progress)
         with bar, Signals() as signals:
-            while self.done < self.settings.steps:
+            while self.done < self.settings.steps and not self.ended_early:
                 recent.append(self.step())
                 bar.update()
                 bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
-                if signals.caught is not None:
-                    self.seconds += time.monotonic() - began
-                    self._stop(signals.caught)
                 every = self.settings.checkpointing_steps
-                if every and self.done % every == 0 and self.done < self.settings.steps:
+                due = bool(every) and self.done % every == 0 and self.done < self.settings.steps
+                if caught := self._caught(signals):
+                    self.seconds += time.monotonic() - began
+                    self._stop(caught)
+                if due:
                     self.seconds, began = self.seconds + time.monotonic() - began, time.monotonic()
                     self.save()
+                for watch in self.after_step:
+                    watch(self)
         self.seconds_a_step = (time.monotonic() - begun) / max(1, self.done - first)
         self.seconds += time.monotonic() - began
-        self._mode(training=False)
         self.save()
+        self.give_out()
         return self.losses
 
     def fill(self) -> None:
-        """Encodes all pictures (and captions, where the text side is frozen) before the first step."""
+        """Encodes all pictures (and captions, where the text side is frozen) before the first step; what is not asked again
+        leaves the memory."""
         loaders = [loader for loader in (self.loader, self.prior) if loader is not None]
-        total = sum(len(loader.rows) for loader in loaders)
+        also = [tidy(text) for text in self._class_prompts()]
+        total = sum(loader.share() for loader in loaders)
         with tqdm(total=total, desc="encoding pictures", unit="picture", disable=not self.progress, leave=False) as bar:
             for loader in loaders:
-                loader.fill(lambda: bar.update() and None)
-        self.family.to(self.device, encoders=self.method.trains_text)  # what is not asked again leaves the device's memory
+                loader.fill(lambda: bar.update() and None, also=also if loader is self.loader else ())
+        self.leave_encoders()
+
+    def leave_encoders(self) -> None:
+        """Lets go of VAE and text encoders where nothing asks them any more until the end."""
+        if self.text_labels or any(loader.asks_later for loader in (self.loader, self.prior) if loader):
+            self.family.to(self.device, encoders=True)
+        else:
+            self.family.release()
 
     def step(self) -> float:
         """One optimizer step; returns its loss. A step whose loss or gradient is not finite changes nothing and is counted."""
+        stage = self.enter(self.done)
         accumulation = self.settings.gradient_accumulation_steps
-        total = 0.0
+        losses = []
         for micro in range(accumulation):
             loss = self._loss(micro)
-            (loss / accumulation).backward()
-            total += loss.item() / accumulation
-        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.max_grad_norm)
-        if self.done == 0 and norm.item() == 0:
+            self.scaler.scale(loss / accumulation).backward()
+            losses.append(loss.detach())
+        learning = [p for name, p in self.weights.items() if self.label_of[name] in stage.parts]
+        self.processes.average(learning)
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(learning, self.settings.max_grad_norm)
+        told = torch.stack([torch.stack(losses).mean().float(), norm.float()]).tolist()  # the one wait for the device
+        total, length = self.processes.mean(told)
+        if self.done == 0 and length == 0:
             raise ModelError("no trained weight has a gradient after the first step", where="method: targets", case=4)
-        if torch.isfinite(norm) and total == total:
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["base_lr"] * self.settings.rate(self.done)
-            self.optimizer.step()
-            self._bad_in_a_row = 0
+        finite = isfinite(total) and isfinite(length)
+        if finite:
+            optimizers.set_rates(self.optimizer, staging.factors(stage, self.done, self.settings))
+            self.scaler.step(self.optimizer)
+            self.bad_in_a_row = 0
+            if self.ema is not None:
+                self.ema.update()
         else:
             self.skipped += 1
-            self._bad_in_a_row += 1
-            if self._bad_in_a_row >= MOST_BAD_STEPS:
+            self.bad_in_a_row += 1
+            if self.bad_in_a_row >= MOST_BAD_STEPS * (4 if self.scaler.is_enabled() else 1):
                 raise self._diverged()
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(total)
         self.done += 1
         return total
 
-    def _diverged(self) -> DivergedError:
-        what = f"no finite loss in {MOST_BAD_STEPS} steps in a row, the last one step {self.done + 1}"
-        saved = checkpoints.steps_in(self.folder) if self.folder else []
-        fix = "lower learning_rate and start anew in another folder"
-        if saved:
-            fix = f"hfdk resume goes on from step {saved[-1]}: lower learning_rate, with --allow-change training.learning_rate"
-        return DivergedError(what, where="training: learning_rate", fix=fix, case=6)
-
     def batch(self, micro: int) -> Batch:
         """What the next step is shown."""
         batch = self.loader.batch(self.done, micro)
-        if self.prior is None:
-            return batch
-        return Batch(batch.latents_BCHW, batch.cond, self.prior.batch(self.done, micro))
+        if self.prior is not None:
+            return replace(batch, prior=self.prior.batch(self.done, micro))
+        if self.method.prior_by_base:
+            told = (self._class_prompts(), self.done, micro)
+            before = None
+            if self.text_labels:
+                with torch.no_grad(), self._untouched() as base:
+                    before = self.loader.spoken(*told, by=base)
+            prior = Batch(batch.latents_BCHW, self.loader.spoken(*told), base_cond=before)
+            return replace(batch, prior=prior)
+        return batch
+
+    def _untouched(self) -> AbstractContextManager[Family]:
+        method: Any = self.method
+        return method.untouched(self.family)
+
+    def _class_prompts(self) -> tuple[str, ...]:
+        method: Any = self.method
+        return method.class_prompts if method.prior_by_base else ()
 
     def _loss(self, micro: int) -> Tensor:
-        seed, bf16 = self.settings.seed, self.settings.mixed_precision == "bf16"
+        seed, precision = self.settings.seed, self.settings.mixed_precision
+        generators = [stream(seed, "noise", place) for place in self.loader.places(self.done, micro)]
         with (
             torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
+            torch.autocast(self.device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision != "no"),
         ):
-            torch.manual_seed(number(seed, "dropout", self.done, micro))  # dropout layers know the global stream only
-            return self.method.loss(self.family, self.objective, self.batch(micro), stream(seed, "noise", self.done, micro))
+            # dropout layers know the global stream only
+            torch.manual_seed(number(seed, "dropout", self.done, micro, *([self.processes.rank] if self.processes.rank else [])))
+            return self.method.loss(self.family, self.objective, self.batch(micro), generators)
 
-    def _mode(self, *, training: bool) -> None:
+    # Stages: which parts learn now
+
+    def enter(self, step: int, *, resuming: bool = False) -> Stage:
+        """The stage of a step. Where one begins, what the one before was to forget is set back (not where a checkpoint is to follow)."""
+        stage, before = staging.at(self.stages, step), self.stage
+        if stage is before:
+            return stage
+        self.stage = stage
+        if before is not None and before.forget and not resuming:
+            self._forget(before.forget)
+        if stage.fresh or before is None or resuming:
+            self.optimizer = optimizers.build(
+                self.settings,
+                [
+                    optimizers.Group(label(part), part.parameters, stage.rates[label(part)])
+                    for part in self.trained
+                    if label(part) in stage.rates
+                ],
+            )
+        for name, parameter in self.weights.items():
+            parameter.requires_grad_(self.label_of[name] in stage.parts)
+        earlier = self.stages[: self.stages.index(stage)]
+        for loader in (self.loader, self.prior):
+            if loader is not None:
+                changed = any(self.text_labels.intersection(one.parts) for one in earlier)
+                loader.text_side(learns=bool(self.text_labels.intersection(stage.parts)), changed=changed)
+        self.mode(training=True)
+        optimizers.mode(self.optimizer, training=True)
+        return stage
+
+    def _forget(self, labels: Sequence[str]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.weights.items():
+                if self.label_of[name] in labels:
+                    parameter.copy_(self.first_weights[name])
+        if self.ema is not None:
+            self.ema.restart()
+        self.say(f"after step {self.done}: {', '.join(labels)} is set back to what it was, and learns anew")
+
+    def mode(self, *, training: bool) -> None:
+        """Dropout on and the fast memory layout, or as a reader will have it."""
         for part in self.trained:
-            self.family.part(part.part).train(training)
+            self.family.part(part.part).train(training and self.stage is not None and label(part) in self.stage.parts)
         # Convolutions run 1.1 to 1.9 times as fast; a reader will have the plain layout, and its last bits.
         self.family.model.to(memory_format=torch.channels_last if training else torch.contiguous_format)  # type: ignore[call-overload]
 
-    def _rate(self, part: str) -> float:
-        rate = self.settings.text_encoder_learning_rate
-        return rate if rate is not None and part in self.family.text_encoders else self.settings.learning_rate
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Inside, the weights are those that would be given out now, and nothing is dropped; afterwards all is as before, bit for bit."""
+        averages = self.ema.swapped() if self.ema is not None else nullcontext()
+        modules = [self.family.part(part.part) for part in self.trained]
+        before = [module.training for module in modules]
+        with optimizers.at_rest(self.optimizer), averages:
+            for module in modules:
+                module.eval()
+            try:
+                yield
+            finally:
+                for module, training in zip(modules, before, strict=True):
+                    module.train(training)
+
+    def give_out(self) -> None:
+        """Leaves the weights, after the last step, as they go out: averaged, where an average is kept."""
+        optimizers.mode(self.optimizer, training=False)
+        if self.ema is not None:
+            self.ema.give_out()
+        self.mode(training=False)
+
+    # How it ends
+
+    def _caught(self, signals: Signals) -> int:
+        """The signal that any of the processes was sent, 0 for none."""
+        caught = signals.caught or 0
+        return round(self.processes.most(caught)) if self.processes.world > 1 else caught
 
     def _stop(self, signal_number: int) -> None:
         where = self.save()
@@ -203,109 +328,41 @@ class Trainer:
             f"{text}; saved as {where.name}" if where else text, exit_code=128 + signal_number, fix="`hfdk resume` goes on"
         )
 
+    def _diverged(self) -> DivergedError:
+        what = f"no finite loss in {self.bad_in_a_row} steps in a row, the last one step {self.done + 1}"
+        saved = checkpoints.steps_in(self.folder) if self.folder else []
+        fix = "lower learning_rate and start anew in another folder"
+        if saved:
+            fix = f"hfdk resume goes on from step {saved[-1]}: lower learning_rate, with --allow-change training.learning_rate"
+        return DivergedError(what, where="training: learning_rate", fix=fix, case=6)
+
     # Its state
 
     def save(self) -> Path | None:
         """A checkpoint of this very step; None without a folder. Raises StorageError or ModelError, the one before it untouched."""
-        if self.folder is None or self._saved_at == self.done:
-            return self.folder and self.folder / f"checkpoint-{self.done:06d}"
-        if bad := [name for name, p in self.weights.items() if not torch.isfinite(p).all()]:
-            raise ModelError(
-                f"{len(bad)} trained weights are not finite ({bad[0]}); nothing was saved", where=self.folder, case=2
-            )
-        tensors = {
-            f"{index}.{key}": value
-            for index, state in self.optimizer.state_dict()["state"].items()
-            for key, value in state.items()
-        }
-        ledger = {
-            loader.role: [[*key, times] for key, times in loader.used.items()] for loader in (self.loader, self.prior) if loader
-        }
-        state = {
-            "losses": [loss if isfinite(loss) else None for loss in self.losses],
-            "skipped": self.skipped,
-            "bad_in_a_row": self._bad_in_a_row,
-            "started": self.started,
-            "seconds": self.seconds,
-            "ledger": ledger,
-            "identity": self.identity,
-        }
-        now = checkpoints.Checkpoint(self.done, dict(self.weights), tensors, state)
-        path = checkpoints.save(self.folder, now, keep=self.settings.checkpoints_total_limit)
-        self._saved_at = self.done
-        return path
+        return saving.save(self)
 
     def resume(self, *, allow: Sequence[str] = ()) -> int:
         """Goes back to the newest valid checkpoint of `folder` and returns its step (0: there is none).
 
         Raises CheckpointError when a setting, the base or the data is another one; `allow` names what may differ.
         """
-        found = checkpoints.newest(self.folder, self.say) if self.folder else None
-        if found is None:
-            return 0
-        differs = checkpoints.changes(found.state["identity"], self.identity)
-        if strange := [key for key in allow if key not in self.identity]:
-            raise ConfigError(
-                f"is no setting of this run; {nearest(strange[0], self.identity)}", where=f"--allow-change {strange[0]}", case=1
-            )
-        refused = [line for line in differs if line.split(":")[0] not in allow]
-        if refused:
-            raise CheckpointError(
-                f"belongs to another run: {'; '.join(refused)}",
-                where=self.folder,
-                fix="put it back as it was, or say --allow-change for each that is meant",
-                case=4,
-            )
-        for line in differs:
-            self.say(f"changed on request: {line}")
-        if {name: tensor.shape for name, tensor in found.weights.items()} != {name: p.shape for name, p in self.weights.items()}:
-            raise CheckpointError("holds other weights than this method trains", where=self.folder, case=4)
-        with torch.no_grad():
-            for name, parameter in self.weights.items():
-                parameter.copy_(found.weights[name])
-        self._load_optimizer(found.optimizer)
-        self.done = self._saved_at = found.step
-        self.losses = [float("nan") if loss is None else loss for loss in found.state["losses"]]
-        self.skipped, self._bad_in_a_row = found.state["skipped"], found.state["bad_in_a_row"]
-        self.started, self.seconds = found.state["started"], found.state["seconds"]
-        for loader in (self.loader, self.prior):
-            if loader:
-                loader.used.clear()
-                loader.used.update({(image, text): times for image, text, times in found.state["ledger"].get(loader.role, [])})
-        return self.done
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        return saving.resume(self, allow)
 
     # What happened
 
     def notes(self) -> list[str]:
         """What was cropped, enlarged, cut, dropped or skipped, a sentence each."""
-        notes = [note for loader in (self.loader, self.prior) if loader for note in loader.notes()]
-        uses = self.ledger()
-        if cut := [use for use in uses if use.tokens_cut]:
-            longest = max(use.tokens_cut for use in cut)
-            notes.append(f"{len(cut)} of {len(uses)} captions were cut by the tokenizer, by up to {longest} tokens")
-        shown = {image_id for image_id, _ in self.loader.used}
-        if unseen := len(self.loader.rows) - len(shown):
-            notes.append(f"{unseen} of {len(self.loader.rows)} pictures were not reached in {self.done} steps")
-        for loader in (self.loader, self.prior):
-            if loader and (dropped := sum(times for (_, text), times in loader.used.items() if not text)):
-                notes.append(f"{dropped} times a {loader.role} picture was shown without its caption (caption_dropout)")
-        known = {(image_id, tidy(text)) for image_id, texts in self.loader.rows for text in texts}
-        if unused := len(known - self.loader.used.keys()):
-            notes.append(f"{unused} of {len(known)} captions were never given to the model (caption = {self.settings.caption})")
-        if self.skipped:
-            notes.append(f"{self.skipped} steps had no finite loss or gradient and changed nothing")
-        return notes
+        return notes(self)
 
     def ledger(self) -> list[CaptionUse]:
         """Every text that the model was really given, how often, and what the tokenizer cut of it."""
         return [use for loader in (self.loader, self.prior) if loader for use in loader.ledger()]
+
+
+def label(part: Trained) -> str:
+    """What the optimizer calls a trained part: new tokens are a part of their own."""
+    return f"{part.part} tokens" if part.kind == "tokens" else part.part
 
 
 def training_size(family: Family, settings: TrainSettings) -> tuple[int, int]:

@@ -1,0 +1,94 @@
+"""A trainer's state to a checkpoint and back: exact, or refused by name."""
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import CheckpointError, ConfigError, ModelError, nearest
+from . import checkpoint as checkpoints
+from .optimizer_state import load_state, state_tensors
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def save(run: "Trainer") -> Path | None:
+    """A checkpoint of this very step, by rank 0; None without a folder."""
+    if run.folder is None or run.saved_at == run.done:
+        return run.folder and run.folder / f"checkpoint-{run.done:06d}"
+    if bad := [name for name, p in run.weights.items() if not torch.isfinite(p).all()]:
+        raise ModelError(f"{len(bad)} trained weights are not finite ({bad[0]}); nothing was saved", where=run.folder, case=2)
+    path = run.folder / f"checkpoint-{run.done:06d}"
+    if run.processes.main:
+        path = checkpoints.save(run.folder, snapshot(run), keep=run.settings.checkpoints_total_limit)
+    run.processes.wait()
+    run.saved_at = run.done
+    return path
+
+
+def snapshot(run: "Trainer") -> checkpoints.Checkpoint:
+    tensors, numbers = state_tensors(run.optimizer)
+    state: dict[str, Any] = {
+        "losses": [loss if isfinite(loss) else None for loss in run.losses],
+        "validations": run.validations,
+        "skipped": run.skipped,
+        "bad_in_a_row": run.bad_in_a_row,
+        "started": run.started,
+        "seconds": run.seconds,
+        "ledger": {loader.role: loader.told() for loader in (run.loader, run.prior) if loader},
+        "identity": run.identity,
+        "optimizer": numbers,
+        "scaler": run.scaler.state_dict(),
+    }
+    ema, state["ema"] = run.ema.state() if run.ema is not None else ({}, {})
+    return checkpoints.Checkpoint(run.done, dict(run.weights), tensors, state, ema)
+
+
+def resume(run: "Trainer", allow: Sequence[str]) -> int:
+    found = checkpoints.newest(run.folder, run.say) if run.folder else None
+    if found is None:
+        return 0
+    differs = checkpoints.changes(found.state["identity"], run.identity)
+    if strange := [key for key in allow if key not in run.identity]:
+        raise ConfigError(
+            f"is no setting of this run; {nearest(strange[0], run.identity)}", where=f"--allow-change {strange[0]}", case=1
+        )
+    if refused := [line for line in differs if line.split(":")[0] not in allow]:
+        raise CheckpointError(
+            f"belongs to another run: {'; '.join(refused)}",
+            where=run.folder,
+            fix="put it back as it was, or say --allow-change for each that is meant",
+            case=4,
+        )
+    for line in differs:
+        run.say(f"changed on request: {line}")
+    if {name: tensor.shape for name, tensor in found.weights.items()} != {name: p.shape for name, p in run.weights.items()}:
+        raise CheckpointError("holds other weights than this method trains", where=run.folder, case=4)
+    run.enter(max(0, found.step - 1), resuming=True)
+    with torch.no_grad():
+        for name, parameter in run.weights.items():
+            parameter.copy_(found.weights[name])
+    state, allowed = found.state, {line.split(":")[0] for line in differs}
+    if "training.optimizer" in allowed:
+        run.say("another optimizer begins anew, without what the old one had gathered")
+    else:
+        load_state(run.optimizer, found.optimizer, state["optimizer"])
+    if run.ema is not None:
+        if found.ema:
+            run.ema.load_state(found.ema, state["ema"])
+        else:  # asked for only now
+            run.ema.restart()
+    if state["scaler"] and run.scaler.is_enabled():
+        run.scaler.load_state_dict(state["scaler"])
+    run.done = run.saved_at = found.step
+    run.losses = [float("nan") if loss is None else loss for loss in state["losses"]]
+    run.validations = [(step, loss) for step, loss in state["validations"]]
+    run.skipped, run.bad_in_a_row = state["skipped"], state["bad_in_a_row"]
+    run.started, run.seconds = state["started"], state["seconds"]
+    for loader in (run.loader, run.prior):
+        if loader:
+            loader.recall(state["ledger"].get(loader.role, []))
+    return run.done

@@ -1,0 +1,143 @@
+"""How well pictures are denoised that are never trained on: always the same pictures, noise levels and noise, so that one number is
+comparable with the next, which the training loss, drawn anew at each step, is not.
+
+Shape suffixes: B batch, C latent channels, H W latent height and width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..errors import ConfigError
+from ..families import Family
+from ..methods import Batch, denoising_loss
+from ..objectives import Noised, Objective
+from .processes import Processes
+from .randomness import number, stream
+
+LEVELS = 8
+"""Noise levels at which each picture is measured."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A picture that is held out."""
+
+    image_id: str
+    """Decides its noise."""
+    batch: Callable[[], Batch]
+    """It alone, with its first caption, not mirrored, its latents the posterior's mean; asked anew in each measurement, for the text
+    side may have learnt."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    loss: float
+    """Mean over all pictures and levels, weighted as in training; nan when any of it is."""
+    levels: dict[float, float]
+    """Time, from little noise to much -> mean over the pictures."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """`measure()` gives the same bits for the same weights: in a resumed run, at any batch size, whatever was measured before.
+
+    Every picture goes through the denoiser alone, one level at a time; so it needs no more memory than a step.
+    """
+
+    family: Family
+    objective: Objective
+    held: Sequence[Held]
+    seed: int
+    levels: int = LEVELS
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    """The arithmetic of the training's own steps."""
+
+    def __post_init__(self) -> None:
+        if not self.held:
+            raise ConfigError("no picture is held out", where="training: validation_path", fix="put pictures there", case=1)
+
+    def measure(
+        self,
+        *,
+        averages: AbstractContextManager[object] | None = None,
+        processes: Processes | None = None,
+    ) -> Measured:
+        """`averages`: within it the weights are their moving averages (`ema.swapped()`). `processes` share the pictures; all must call."""
+        processes = processes or Processes()
+        times_L = self.objective.times(self.levels)
+        losses = [0.0] * (len(self.held) * len(times_L))
+        with torch.no_grad(), averages or nullcontext(), resting(self.family), self.autocast():
+            for place in range(processes.rank, len(self.held), processes.world):
+                batch = self.held[place].batch()
+                for level, time in enumerate(times_L):
+                    losses[place * len(times_L) + level] = self._one(self.held[place].image_id, batch, level, time)
+        losses = [loss * processes.world for loss in processes.mean(losses)]  # each place was filled by one of them
+        levels = {time: mean(losses[level :: len(times_L)]) for level, time in enumerate(times_L.tolist())}
+        return Measured(mean(losses), levels)
+
+    def _one(self, image_id: str, batch: Batch, level: int, time: Tensor) -> float:
+        noise = stream(self.seed, "validation", image_id, level)
+        return denoising_loss(self.family, At(self.objective, time[None]), batch, [noise]).item()
+
+
+@dataclass(frozen=True)
+class At:
+    """An objective at a fixed time."""
+
+    objective: Objective
+    time_B: Tensor
+
+    def noise(self, latents_BCHW: Tensor, generators: Sequence[Generator]) -> Noised:
+        return self.objective.noise_at(latents_BCHW, self.time_B, generators)
+
+    def noise_at(self, latents_BCHW: Tensor, time_B: Tensor, generators: Sequence[Generator]) -> Noised:
+        return self.objective.noise_at(latents_BCHW, time_B, generators)
+
+    def times(self, count: int) -> Tensor:
+        return self.time_B.expand(count)
+
+    def error(self, answer_BCHW: Tensor, noised: Noised) -> Tensor:
+        return self.objective.error(answer_BCHW, noised)
+
+    def hints(self) -> dict[str, object]:
+        return self.objective.hints()
+
+
+def held_out(image_ids: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """(places of the pictures to train on, places of those held out), each in order. Which they are hangs on seed and id alone: not on
+    the order, and a picture more changes little. At least one of each; pictures of one id stay together. Share 0 holds out none.
+    """
+    if not share:
+        return list(range(len(image_ids))), []
+    ids = sorted(set(image_ids), key=lambda image_id: (number(seed, "held out", image_id), image_id))
+    if len(ids) < 2:
+        fix = "give more pictures, or validation_path"
+        raise ConfigError("one picture cannot be divided", where="training: validation_share", fix=fix, case=1)
+    chosen = set(ids[: min(len(ids) - 1, max(1, round(share * len(ids))))])
+    split: tuple[list[int], list[int]] = ([], [])
+    for place, image_id in enumerate(image_ids):
+        split[image_id in chosen].append(place)
+    return split
+
+
+@contextmanager
+def resting(family: Family) -> Iterator[None]:
+    """No dropout inside; afterwards every layer is in the mode it was in."""
+    parts: list[nn.Module] = [family.part(name) for name in (family.denoiser, *family.text_encoders)]
+    learning = [module for part in parts for module in part.modules() if module.training]
+    for module in learning:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.training = True
+
+
+def mean(numbers: Sequence[float]) -> float:
+    """Of numbers in float32, summed with twice its digits and in order."""
+    return float(torch.tensor(sum(numbers) / len(numbers), dtype=torch.float32))
