@@ -53,11 +53,17 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
 
 
 def at_home(told: str, *, where: str) -> Path:
-    """A setting's path with `~` filled in. Raises ConfigError where it names nobody."""
+    """A setting's path with `~` filled in. Raises ConfigError where it names nobody, and where it cannot be looked at."""
     try:
-        return Path(told).expanduser()
+        path = Path(told).expanduser()
+        path.exists()
+        return path
     except RuntimeError as error:
-        raise ConfigError("nobody has that home folder", where=f"{where}: {told}", fix="write the path in full", case=1) from error
+        raise ConfigError(
+            "nobody has that home folder", where=f"{where}: {told}", fix="write the path in full", case=1
+        ) from error
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise ConfigError(f"cannot be looked at: {error.strerror}", where=f"{where}: {told[:80]}", case=1) from error
 
 
 def weights_of(folder: Path) -> dict[str, str]:

@@ -8,8 +8,7 @@ import torch
 from .errors import ModelError, StorageError
 from .evaluation import Shot, difference
 from .families import FAMILIES
-from .formats import format
-from .formats.diffusers_lora import FILE
+from .formats import FORMATS, format
 from .run import Run
 
 TOLERANCE = 0.02
@@ -24,8 +23,13 @@ def export(run: Run, form: str, out: Path, *, say: Callable[[str], None] = print
     out.mkdir(parents=True, exist_ok=True)
     base, record = run.base(), run.record
     kind = FAMILIES[record.family]
-    family = kind.open(base.location, revision=base.revision, dtype=torch.float32)
-    family.pipe.load_lora_weights(run.folder, weight_name=FILE, adapter_name="default", local_files_only=True)
+    names = [line.format for line in record.verified]
+    if any(FORMATS[name].whole for name in names):
+        family = kind.open(run.folder, dtype=torch.float32)
+    else:
+        family = kind.open(base.location, revision=base.revision, dtype=torch.float32)
+        for name in names:
+            FORMATS[name].add(family.pipe, run.folder)
     written = target.write(family, out)
     fresh = target.read(kind, base.location, out, revision=base.revision, dtype=torch.float32)
     told, side = record.gallery[0], family.native_size

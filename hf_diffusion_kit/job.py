@@ -1,7 +1,7 @@
 """One run from settings to a folder that explains itself: check first, train, then hand over to `outcome`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from . import bases
 from .class_pictures import class_pictures
 from .data import Captioned, as_captioned, load_captioned
-from .data.captions import tidy
+from .data.captions import in_template, tidy
 from .data.check import check
 from .errors import ConfigError, KitError, ModelError, StorageError
 from .evaluation import Shot, draw
@@ -22,8 +22,13 @@ from .hardware import pick_device
 from .outcome import Outcome, finish
 from .recipe import DataSettings, Recipe
 from .run import RECORD, SETTINGS, Run
+from .training import optimizers
 from .training.checkpoint import steps_in
-from .training.trainer import Trainer, training_size
+from .training.processes import ALONE, Processes, join, shared_device
+from .training.size import training_size
+from .training.trackers import chosen
+from .training.trainer import Trainer
+from .watch import Watch
 
 Say = Callable[[str], None]
 
@@ -35,6 +40,7 @@ class Job:
     base: bases.Base
     say: Say = print
     progress: bool = True
+    processes: Processes = ALONE
 
 
 def train(
@@ -51,50 +57,71 @@ def train(
     """Runs a recipe in a folder. `data`: captioned pictures that are at hand already (else `recipe.data` says where they are);
     they are kept in the run's folder, so that it can be resumed by itself.
 
-    `resume` goes on from the newest valid checkpoint; without it a folder that holds a run is refused. Raises the errors of
+    `resume` goes on from the newest valid checkpoint; without it a folder that holds a run is refused. Started as one of several
+    processes (torchrun, `accelerate launch`, `hfdk train --processes`) it does its share, and rank 0 writes. Raises the errors of
     errors.py; once run.toml is there, whatever stops the run, `hfdk resume` goes on.
     """
-    with one_line(folder), locked(folder):
-        if not resume and (steps_in(folder) or (folder / RECORD).exists()):
+    processes = join(pick_device(shared_device(recipe.base.device)))
+    say, progress = (say, progress) if processes.main else (silent, False)
+    with one_line(folder), locked(folder) if processes.main else nullcontext():
+        if processes.main and not resume and (steps_in(folder) or (folder / RECORD).exists()):
             raise StorageError("holds a run already", where=folder, fix=f"hfdk resume {folder}, or name another folder", case=8)
-        recipe = replace(recipe, data=kept(recipe, folder, data, class_data))
-        return _train(recipe, folder, resume, allow_change, say, progress)
+        if processes.main:
+            recipe = replace(recipe, data=kept(recipe, folder, data, class_data))
+        processes.wait()
+        if not processes.main:  # what rank 0 was given in memory lies there now
+            recipe = replace(recipe, data=found(recipe, folder, data, class_data))
+        return _train(recipe, folder, resume, allow_change, say, progress, processes)
 
 
-def _train(recipe: Recipe, folder: Path, resume: bool, allow: Sequence[str], say: Say, progress: bool) -> Run:
-    pick_device(recipe.base.device)
+def silent(text: str) -> None:
+    """What rank 0 says is enough."""
+
+
+def _train(
+    recipe: Recipe, folder: Path, resume: bool, allow: Sequence[str], say: Say, progress: bool, processes: Processes
+) -> Run:
+    optimizers.check(recipe.training)
+    chosen(recipe.training.report_to)
     base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
     rows = load_data(recipe.data, progress=progress)
+    held = load_captioned(recipe.training.validation_path, progress=progress) if recipe.training.validation_path else None
     recipe = replace(recipe, base=replace(recipe.base, revision=base.revision))  # a resume must see the same commit
-    job = Job(recipe, folder, base, say, progress)
-    if recipe.publish.repo:
+    job = Job(recipe, folder, base, say, progress, processes)
+    if recipe.publish.repo and processes.main:
         preflight(job)
     family = open_family(job)
-    examine(job, family, rows)
-    if not resume:
-        recipe.write(folder / SETTINGS)
+    missing_words(job, rows)
+    if processes.main:
+        examine(job, family, rows)
+        if not resume:
+            recipe.write(folder / SETTINGS)
     classes = class_rows(job, family)
     shots = gallery_shots(job, family, rows)
-    before = draw(family.pipe, shots, title="gallery before" if progress else None)
-    identity = {"base": base.identity}
-    trainer = Trainer(
-        family,
-        recipe.method,
-        recipe.training,
-        rows,
-        class_data=classes,
-        folder=folder,
-        identity=identity,
-        say=say,
-        progress=progress,
-    )
+    before = draw(family.pipe, shots, title="gallery before" if progress else None) if processes.main else []
+    given: dict[str, Any] = {
+        "class_data": classes,
+        "validation_data": held,
+        "folder": folder,
+        "identity": {"base": base.identity},
+    }
+    trainer = Trainer(family, recipe.method, recipe.training, rows, **given, processes=processes, say=say, progress=progress)
     if resume and (step := trainer.resume(allow=allow)):
         finished = step >= recipe.training.steps
         say(f"already at {step}/{recipe.training.steps}" if finished else f"resumed at step {step} of {recipe.training.steps}")
-    recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
-    trainer.fit()
-    family.to(family.device, encoders=True)
-    return finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress))
+    if processes.main:
+        recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
+    for line in trainer.loader.buckets.lines() if recipe.training.buckets else []:
+        say(line)
+    watch = Watch(trainer, recipe, folder, shots, before, say)
+    try:
+        trainer.fit()
+    finally:
+        watch.end()
+    if processes.main:
+        finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress, watch.notes))
+    processes.wait()
+    return Run.open(folder)
 
 
 @contextmanager
@@ -156,6 +183,16 @@ def at_hand(given: Any, folder: Path) -> str:
     return str(rows.save(folder))
 
 
+def found(recipe: Recipe, folder: Path, data: Any, class_data: Any) -> DataSettings:
+    """The same for the other processes, after rank 0 has saved it."""
+    told = recipe.data
+    if data is not None:
+        told = replace(told, path=str(data if isinstance(data, str | Path) else folder / "data"))
+    if class_data is not None:
+        told = replace(told, class_path=str(class_data if isinstance(class_data, str | Path) else folder / "class_data"))
+    return told
+
+
 def load_data(settings: DataSettings, *, progress: bool = False) -> Captioned:
     """What section `[data]` describes. Raises ConfigError when it describes nothing, or two things."""
     told: dict[str, Any] = {"split": settings.split}
@@ -211,13 +248,22 @@ def open_family(job: Job) -> Family:
     """The base on its device, and everything about it that can be known to fail tried before a picture is drawn."""
     recipe = job.recipe
     kind = detect(job.base.location, revision=job.base.revision)
-    bf16 = recipe.training.mixed_precision == "bf16"
-    family = kind.open(job.base.location, revision=job.base.revision, dtype=torch.bfloat16 if bf16 else torch.float32)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.training.mixed_precision, torch.float32)
+    family = kind.open(job.base.location, revision=job.base.revision, dtype=dtype, quantize=recipe.training.quantize)
     training_size(family, recipe.training)
-    family.objective(snr_gamma=recipe.training.snr_gamma)
+    family.objective(**recipe.training.objective_options())
     recipe.method.check(family)
-    family.to(pick_device(recipe.base.device), encoders=True)
+    family.to(pick_device(shared_device(recipe.base.device)), encoders=True)
     return family
+
+
+def missing_words(job: Job, rows: Captioned) -> None:
+    """Raises ConfigError for a new word that no caption holds: it would never be trained."""
+    template = job.recipe.training.caption_template or "{caption}"
+    texts = (in_template(template, tidy(text)) for texts in rows.dataset["captions"] for text in texts)
+    if missing := job.recipe.method.missing_tokens(texts):
+        fix = f'put it into the captions, or set caption_template = "{{caption}}, {missing[0]}"'
+        raise ConfigError(f"{missing[0]} stands in no caption, and would not be learnt", where="method: tokens", fix=fix, case=9)
 
 
 def solver(job: Job) -> tuple[int, float]:
@@ -231,6 +277,11 @@ def class_rows(job: Job, family: Family) -> Captioned | None:
     """The class pictures: in a folder, or made by the base; None where the method wants none."""
     method: Any = job.recipe.method
     path = job.recipe.data.class_path
+    if method.name.startswith("dreambooth") and method.prior_by_base and not method.class_prompts:
+        fix = 'say what the class is, e.g. class_prompts = ["a photo of a dog"], or set prior_weight = 0'
+        raise ConfigError(
+            "a prior by the base's answers needs words for the class", where="method: class_prompts", fix=fix, case=7
+        )
     if not method.wants_prior:
         if path:
             raise ConfigError(f"is set, and {method.name} as it is set uses no class pictures", where="data: class_path", case=7)
@@ -247,7 +298,11 @@ def class_rows(job: Job, family: Family) -> Captioned | None:
     size = training_size(family, job.recipe.training)
     prompts = [tidy(text) for text in method.class_prompts]
     shots = [Shot(prompts[i % len(prompts)], i, steps, guidance, size) for i in range(method.class_count)]
-    return class_pictures(family.pipe, shots, job.folder / "class_images", base=job.base.identity, progress=job.progress)
+    told: dict[str, Any] = {"base": job.base.identity, "progress": job.progress}
+    if job.processes.main:
+        class_pictures(family.pipe, shots, job.folder / "class_images", **told)
+    job.processes.wait()
+    return class_pictures(family.pipe, shots, job.folder / "class_images", **told)
 
 
 def gallery_shots(job: Job, family: Family, rows: Captioned) -> list[Shot]:

@@ -1,8 +1,8 @@
 """What becomes of a trained run: written, loaded back as anybody else would, looked at, recorded."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from . import formats
 from .bases import Base
 from .data import Captioned
 from .data.captions import tidy
 from .errors import ModelError
 from .evaluation import Shot, draw, pixels
+from .families import Family
 from .formats import FORMATS
 from .hardware import checkout_commit, hardware, versions
 from .recipe import Recipe
@@ -23,8 +25,10 @@ from .run import IMAGES, RECORD, Run
 from .sheet import Cell, sheet
 from .training.trainer import Trainer
 
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Largest difference of a pixel in [0, 1] between the trained pipeline and the one loaded back. On a CPU in float32 it is 0."""
+QUANTIZED = 0.5
+"""The same where the base was held in fewer bits: a reader has it whole."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +43,58 @@ class Outcome:
     before: Sequence[Image.Image]
     """The base's own pictures of the shots."""
     progress: bool
+    notes: Sequence[str] = ()
+    """What else is to be said, a sentence each."""
+
+    @property
+    def hints(self) -> Mapping[str, object]:
+        return self.trainer.objective.hints()
 
 
 def finish(told: Outcome) -> Run:
     """Everything after the last step. Raises ModelError when what was written opens as another model."""
-    weights, verified, fresh = write_and_verify(told, told.shots[0])
+    trainer, family, shot = told.trainer, told.trainer.family, told.shots[0]
+    family.recall()
+    told.recipe.method.settle(family)
+    forms = [FORMATS[name] for name in told.recipe.method.formats]
+    written = [form.write(family, told.folder) for form in forms]
+    for form in forms:
+        form.as_read(family)
+    follow(family.pipe, told.hints)
+    trained = pixels(family.pipe, shot)
+    facts = make_record(told)
+    device, dtype, kind = family.device, family.dtype, type(family)
+    trainer.let_go()  # the model need not be in memory twice
+    fresh = reopen(told, kind, dtype).to(device)
+    follow(fresh, told.hints)
+    apart = float(np.abs(trained - pixels(fresh, shot)).max())
+    limit = QUANTIZED if told.recipe.training.quantize != "no" else TOLERANCE[dtype]
+    if not apart <= limit:
+        raise ModelError(
+            f"opens as another model than was trained: pixels differ by {apart:.3f}", where=written[0].files[0], case=4
+        )
     gallery = save_gallery(told, draw(fresh, told.shots, title="gallery after" if told.progress else None))
-    record = make_record(told, gallery, weights, verified)
+    pairs = [(path, form.name) for one, form in zip(written, forms, strict=True) for path in one.files]
+    weights = [
+        Weights(path.relative_to(told.folder).as_posix(), name, file_sha256(path), path.stat().st_size) for path, name in pairs
+    ]
+    verified = [Verified(form.name, one.reader, shot.caption, shot.seed, apart) for one, form in zip(written, forms, strict=True)]
+    scores = kept_scores(told.folder, weights)
+    record = replace(facts, gallery=gallery, weights=weights, verified=verified, scores=scores)
     record.save(told.folder / RECORD)
     return Run(told.folder, record)
 
 
-def write_and_verify(told: Outcome, shot: Shot) -> tuple[list[Weights], list[Verified], Any]:
-    """Writes the adapter, opens it as anybody else would, and compares one picture. Returns the reopened pipeline too."""
-    form, family = FORMATS["diffusers-lora"], told.trainer.family
-    written = form.write(family, told.folder)
-    for parameter in told.trainer.weights.values():  # a reader holds the adapter in the base's own precision
-        parameter.data = parameter.data.to(family.dtype)
-    trained = pixels(family.pipe, shot)
-    fresh = form.read(type(family), told.base.location, told.folder, revision=told.base.revision, dtype=family.dtype)
-    fresh.to(family.device)
-    apart = float(np.abs(trained - pixels(fresh, shot)).max())
-    if not apart <= TOLERANCE[family.dtype]:
-        raise ModelError(f"opens as another model than was trained: pixels differ by {apart:.3f}", where=written.files[0], case=4)
-    weights = [Weights(path.name, form.name, file_sha256(path), path.stat().st_size) for path in written.files]
-    return weights, [Verified(form.name, written.reader, shot.caption, shot.seed, apart)], fresh
+def reopen(told: Outcome, kind: type[Family], dtype: torch.dtype) -> Any:
+    """What was written, as anybody else opens it: one format upon the other."""
+    names, base = told.recipe.method.formats, told.base
+    return formats.reopen(names, kind, base.location, told.folder, revision=base.revision, dtype=dtype)
+
+
+def follow(pipe: Any, hints: Mapping[str, object]) -> None:
+    """What a reader must set at the scheduler, where training changed the noise schedule."""
+    if hints:
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **hints)
 
 
 def save_gallery(told: Outcome, after: Sequence[Image.Image]) -> list[Shown]:
@@ -83,7 +114,8 @@ def save_gallery(told: Outcome, after: Sequence[Image.Image]) -> list[Shown]:
     return shown
 
 
-def make_record(told: Outcome, gallery: list[Shown], weights: list[Weights], verified: list[Verified]) -> RunRecord:
+def make_record(told: Outcome) -> RunRecord:
+    """All but what comes of the files."""
     recipe, data, trainer, settings = told.recipe, told.data, told.trainer, told.recipe.training
     captions = sum(len({tidy(text) for text in texts}) for texts in data.dataset["captions"])
     return RunRecord(
@@ -103,22 +135,25 @@ def make_record(told: Outcome, gallery: list[Shown], weights: list[Weights], ver
         ),
         settings=recipe.public(),
         steps=trainer.done,
-        samples=trainer.done * settings.batch_size * settings.gradient_accumulation_steps,
+        samples=trainer.done * settings.batch_size * settings.gradient_accumulation_steps * trainer.processes.world,
         losses=stretches(trainer.losses),
         versions=versions(),
         hardware={**hardware(trainer.device), "seconds_a_step": round(trainer.seconds_a_step, 4)},
         seconds=round(trainer.seconds, 1),
         captions=trainer.ledger(),
-        parameters={part.part: sum(p.numel() for p in part.parameters.values()) for part in trainer.trained},
-        gallery=gallery,
-        scores=kept_scores(told.folder, weights),
-        weights=weights,
-        verified=verified,
-        notes=[*data.notes, *trainer.notes()],
+        parameters={part.label: sum(p.numel() for p in part.parameters.values()) for part in trainer.trained},
+        notes=[*data.notes, *trainer.notes(), *told.notes, *hint_notes(told.hints)],
         started=trainer.started,
         commit=checkout_commit(),
         command=recipe.command(data_name(told), told.folder.resolve().name),
     )
+
+
+def hint_notes(hints: Mapping[str, object]) -> list[str]:
+    if not hints:
+        return []
+    told = ", ".join(f"{name}={value!r}" for name, value in hints.items())
+    return [f"drawn with, and to be drawn with: pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {told})"]
 
 
 def kept_scores(folder: Path, weights: list[Weights]) -> dict[str, float]:

@@ -12,6 +12,9 @@ from .hub.plan import put
 from .hub.publish import Pushed, push
 from .records import RunRecord, file_sha256
 
+SHEETS = ("before_after.png", "loss.png", "progress.png")
+"""Pages of images/ that go along with the gallery."""
+
 
 def publish(
     folder: Path,
@@ -73,7 +76,7 @@ def check(record: RunRecord, folder: Path) -> None:
 def stage_run(record: RunRecord, folder: Path, stage: Path) -> None:
     """Links what may go into a new folder, never the run's own folder: its checkpoints and paths stay here."""
     pictures = {name for shown in record.gallery for name in (shown.file, shown.before) if name}
-    pictures |= {path.relative_to(folder).as_posix() for path in (folder / "images").glob("before_after.png")}
+    pictures |= {path.relative_to(folder).as_posix() for path in (folder / "images").iterdir() if path.name in SHEETS}
     for name in [*(weights.file for weights in record.weights), *sorted(pictures)]:
         put(folder / name, stage / name)
     record.save(stage / "run.json")

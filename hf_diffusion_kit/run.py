@@ -65,12 +65,13 @@ class Run:
 
         from . import config
         from .families import FAMILIES
-        from .formats import FORMATS
+        from .formats import reopen
         from .hardware import pick_device
 
-        base, bf16 = self.base(), self.record.settings["training"]["mixed_precision"] == "bf16"
-        dtype, kind = torch.bfloat16 if bf16 else torch.float32, FAMILIES[self.record.family]
-        pipe = FORMATS["diffusers-lora"].read(kind, base.location, self.folder, revision=base.revision, dtype=dtype)
+        base, precision = self.base(), self.record.settings["training"]["mixed_precision"]
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        names, kind = [line.format for line in self.record.verified], FAMILIES[self.record.family]
+        pipe = reopen(names, kind, base.location, self.folder, revision=base.revision, dtype=dtype)
         return pipe.to(pick_device(config.read(self.folder / SETTINGS)["base"].get("device")))
 
     def evaluate(self) -> dict[str, float]:

@@ -373,6 +373,7 @@ def test_any_other_name_goes_to_stock_datasets(tmp_path: Path) -> None:
         ({"categry": "x"}, "did you mean 'category'"),
         ({"category": "frisbe"}, "did you mean 'frisbee'"),
         ({"on_bad_image": "ignore"}, "'error' or 'skip'"),
+        ({"pixel": "none"}, "did you mean 'pixels'"),
         ({"count": 0}, "must be above 0"),
         ({"count": 25}, "25 pictures are asked for and 24 are there"),
         ({"match": "nothing like it"}, "not one picture is left"),

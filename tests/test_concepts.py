@@ -90,6 +90,25 @@ def test_what_lies_beside_the_list_is_told_of(tmp_path: Path) -> None:
         load_captioned(folder, prompt="x")
 
 
+def test_paths_that_count_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the scripts that read such lists take them."""
+    fill(tmp_path, ["data/dog/a.jpg", "data/dog_class/b.jpg", "lists/cat/c.jpg", "cat/d.jpg"])
+    dog = {"instance_prompt": "sks dog", "instance_data_dir": "data/dog", "class_data_dir": "./data/dog_class"}
+    listed(tmp_path / "lists", dog, {"instance_prompt": "zwx cat", "instance_data_dir": "cat"})
+    with pytest.raises(SourceError, match="counts from the file, or else from the working directory, or is absolute"):
+        load_captioned(tmp_path / "lists")
+    monkeypatch.chdir(tmp_path)
+    assert found(tmp_path / "lists") == {"dog/a.jpg": ("sks dog",), "cat/c.jpg": ("zwx cat",)}
+    notes = load_captioned("lists/concepts_list.json").notes
+    for told in (
+        "data/dog counts from the working directory, for there is no such folder beside the list",
+        "./data/dog_class counts from the working directory, for there is no such folder beside the list",
+        "cat is the folder beside the list, not the one in the working directory",
+    ):
+        assert f"concepts_list.json: {told}" in notes
+    assert "class pictures are no part of this subset: dog_class" in " ".join(notes)
+
+
 DOG = {"instance_prompt": "sks dog", "instance_data_dir": "dog"}
 BAD: dict[str, tuple[Any, str]] = {
     "cut short": ('[{"instance_prompt": "sks dog", "instance', r"concepts_list\.json: the JSON is cut short"),
@@ -108,7 +127,7 @@ BAD: dict[str, tuple[Any, str]] = {
         r"\[0\]\.instance_data_dir: there is no folder '/content/data/zwx'",
     ),
     "zero byte": ([{**DOG, "instance_data_dir": "do\0g"}], r"\[0\]\.instance_data_dir: there is no folder"),
-    "long": ([{**DOG, "instance_data_dir": "d" * 5000}], r"\[0\]\.instance_data_dir: there is no folder"),
+    "long": ([{**DOG, "instance_data_dir": "d" * 5000}], r"\[0\]\.instance_data_dir: 'd+': has too long a name"),
     "home of nobody": (
         [{**DOG, "instance_data_dir": "~nobody-of-this-name/x"}],
         r"\[0\]\.instance_data_dir: '~nobody-of-this-name/x': nobody has that home",

@@ -1,5 +1,6 @@
 """A subset is pushed whole, in one commit, with the truth about it; anybody opens it again, and nothing private goes with it."""
 
+import base64
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub.utils import get_session
 from PIL import Image
 
 from hf_diffusion_kit.cards import front_matter
@@ -126,6 +128,23 @@ def test_shards_of_an_earlier_push_are_not_read_as_rows(
     assert files(hub) == sorted([*FILES, "notes.md"]) and len(commits(hub)) == 4
     told = front_matter.read(card(hub))
     assert told["license"] == "unknown" and "license_name" not in told  # what held for other pictures is not said of these
+
+
+def test_a_card_that_is_not_utf8_is_one_line_and_nothing_is_sent(dogs: Captioned, hub: LocalHub) -> None:
+    push(dogs, hub)
+    latin = {"content": base64.b64encode(b"# caf\xe9").decode(), "path": "README.md", "encoding": "base64"}
+    lines = [{"key": "header", "value": {"summary": "by git", "description": ""}}, {"key": "file", "value": latin}]
+    address = f"{hub.endpoint}/api/datasets/{REPO}/commit/main"  # huggingface_hub would not send it; git does
+    sent = get_session().post(
+        address, headers={"Authorization": f"Bearer {hub.token}"}, content="\n".join(map(json.dumps, lines))
+    )
+    assert sent.status_code == 200
+    before = commits(hub)
+    with pytest.raises(
+        HubError, match=r"README\.md: the card that is there is not UTF-8 at byte 5, nothing was sent\. Fix: save"
+    ):
+        push(dogs, hub)
+    assert commits(hub) == before
 
 
 def test_addresses_without_pixels(dogs: Captioned, hub: LocalHub, tmp_path: Path) -> None:

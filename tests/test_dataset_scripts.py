@@ -131,6 +131,15 @@ def test_four_nodes_cover_every_row_exactly_once(shards: int, tmp_path: Path) ->
     assert sum(sum(part.left_out.values()) for part in parts) == 26 - len(expected)
 
 
+@pytest.mark.parametrize("files", ["none/*.parquet", "none.parquet", "raw/*.jpg"])
+def test_shards_that_are_none_are_one_line(files: str, tmp_path: Path) -> None:
+    fill(tmp_path / "raw", ["a.jpg"])
+    done = run("at_scale.py", files, "--out", "out", at=tmp_path)
+    assert done.returncode == 3 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"error[E-DATA-09] {files}: no shards: ") and line.endswith("Fix: name Parquet files.")
+
+
 def test_a_part_is_taken_only_for_what_it_was_made_of(tmp_path: Path) -> None:
     names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     texts = ["a dog", "a dog too", "a cat", "a cat too"]

@@ -98,6 +98,21 @@ def test_stopped_and_gone_on_the_average_is_the_same_to_the_bit(tmp_path: Path) 
     assert equal(second.averages, whole.averages) and second.updates == whole.updates == 8
 
 
+def test_given_out_once_they_are_there_for_good() -> None:
+    trained = weights()
+    ema = Ema(trained, 0.9)
+    for step in range(3):
+        move(trained, step)
+        ema.update()
+    averages = copies(ema.averages)
+    ema.give_out()
+    ema.give_out()
+    assert equal(copies(trained), averages)
+    with ema.swapped():
+        assert equal(copies(trained), averages)
+    assert equal(copies(trained), averages)
+
+
 def test_a_new_start_forgets_what_was() -> None:
     trained = weights()
     ema = Ema(trained, 0.9)

@@ -95,11 +95,12 @@ def test_what_no_family_opens_is_said(tmp_path: Path) -> None:
         detect(other)
 
 
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")  # diffusers 0.42 with huggingface_hub 2
 def test_a_hub_id_is_told_by_two_files_and_opened_without_what_is_left_out(
     hub: Any, bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a revision: main holds another family by now."""
-    for name in ("huggingface_hub.constants.ENDPOINT", "diffusers.configuration_utils.HUGGINGFACE_CO_RESOLVE_ENDPOINT"):
+    for name in ("huggingface_hub.constants.ENDPOINT", "huggingface_hub.hf_api.api.endpoint"):
         monkeypatch.setattr(name, hub.endpoint)
     template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -120,10 +121,8 @@ def test_a_hub_id_is_told_by_two_files_and_opened_without_what_is_left_out(
     hub.requests.clear()
     assert detect("you/base", revision=first).name == "sd2" and detect("you/base").name == "sdxl"
     assert {line.split(" ")[1].split("/", 5)[-1] for line in hub.requests} == {"model_index.json", "unet/config.json"}
-    hub.requests.clear()
     family = FAMILIES["sd2"].open("you/base", revision=first)
-    asked = " ".join(hub.requests)
-    assert "safety_checker/model" not in asked and "vae/diffusion_pytorch_model.safetensors" in asked
+    assert family.origin and not (family.origin.folder / "safety_checker").exists()
     torch.testing.assert_close(picture(family.pipe), picture(tiny.pipeline("sd2")), rtol=0, atol=0)
     assert family.release() and family.part("vae").device.type == "meta"
     hub.requests.clear()
@@ -298,6 +297,13 @@ def test_what_is_trained_is_never_released(name: str, change: Callable[[Family],
         assert all(torch.equal(family.part(part).state_dict()[key], value) for key, value in told.items())
 
 
+def test_what_is_to_be_kept_is_kept(bases: dict[str, Path]) -> None:
+    family = FAMILIES["sdxl"].open(bases["sdxl"])
+    assert family.release(keep=["text_encoder_2"]) == ("vae", "text_encoder")
+    assert family.part("text_encoder_2").device.type == "cpu"
+    assert family.release() == ("text_encoder_2",)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_pipeline_in_memory_is_kept(name: str) -> None:
     family = FAMILIES[name](tiny.pipeline(name))
@@ -321,6 +327,7 @@ def test_files_that_are_gone_when_they_are_wanted_again_have_a_line(tmp_path: Pa
 # Half precision
 
 
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")  # SDXL's own pipeline says so to itself
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_half_precision_base_is_trained_in_float32(name: str, dtype: torch.dtype, bases: dict[str, Path]) -> None:
@@ -337,7 +344,7 @@ def test_a_vae_that_overflows_in_float16_encodes_in_float32(upcast: bool, bases:
     whole, half = FAMILIES["sdxl"].open(bases["sdxl"]), FAMILIES["sdxl"].open(bases["sdxl"], dtype=torch.float16)
     for family in (whole, half):
         family.pipe.vae.register_to_config(force_upcast=upcast)
-        family.pipe.vae.encoder.conv_in.weight.mul_(30_000)  # the norm after it makes it small again
+        family.pipe.vae.encoder.conv_in.weight.mul_(200_000)  # the norm after it makes it small again
     pixels = torch.rand(1, 3, tiny.HEIGHT, tiny.WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.autocast("cpu", torch.float16):  # nor may a loop around it turn it into half precision
         told = half.posterior(pixels)

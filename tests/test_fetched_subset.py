@@ -6,16 +6,19 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import faulty
 from hf_diffusion_kit.cli import main
-from hf_diffusion_kit.data import Subset, load_captioned
+from hf_diffusion_kit.data import Subset, load_captioned, load_dataset
 from hf_diffusion_kit.data.archives import Archive
 from hf_diffusion_kit.data.coco import Coco
 from hf_diffusion_kit.data.downloads import Downloads
+from hf_diffusion_kit.data.features import FEATURES
 from hf_diffusion_kit.data.gather import Choice, gather
 from hf_diffusion_kit.errors import ConfigError, HubError, SourceError
 from pictured import coco
@@ -69,6 +72,58 @@ def test_annotations_come_from_the_archive_when_none_are_named(folder: Path, ser
     assert replace(data.record, recipe=None).licenses == whole.licenses
     with pytest.raises(ConfigError, match=r"which annotations\? Fix: say which split"):
         gather(Coco(None, None, None, downloads), Choice(Subset()))
+
+
+def test_the_live_name_fetches_as_the_command_does(
+    folder: Path, server: faulty.Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"annotations": folder / "annotations", "category": "dog", "count": 2, "cache_dir": str(tmp_path)}
+    now = {name: value for name, value in options.items() if name != "cache_dir"}
+    asked = load_captioned("coco", images=server.url, **now)
+    assert len(server.requests) == 2
+    for images in (server.url, "https"):
+        monkeypatch.setattr("hf_diffusion_kit.data.load.SECURE", server.url)
+        data = load_dataset("coco-captions", images=images, **now)
+        assert data.features == FEATURES and data[:] == asked.dataset[:] and data[0]["sha256"]
+        stream = load_dataset("coco-captions", images=images, streaming=True, **now)
+        assert [row["image_id"] for row in stream] == data["image_id"][:]
+    assert load_dataset("coco-captions", pixels="embedded", **now)[:] == data[:]
+    assert len(server.requests) == 2  # all of them were here
+    for images in (None, "https", server.url):
+        addresses = load_dataset("coco-captions", images=images, pixels="none", **options)
+        same = load_captioned("coco", images=images, pixels="none", **now)
+        assert addresses.data["image"].to_pylist() == same.dataset.data["image"].to_pylist()
+    assert len(server.requests) == 2
+    with pytest.raises(ConfigError, match=r"cache_dir: is not used where pictures are read now.*pixels=\"none\""):
+        load_dataset("coco-captions", images="https", **options)
+    with pytest.raises(ConfigError, match="cannot be cut out of pictures that are read now"):
+        load_dataset("coco-captions", images="https", split="train[:1]", **now)
+    with pytest.raises(ConfigError, match="pixels: is 'embedded' or 'none', not 'all'"):
+        load_dataset("coco-captions", pixels="all", **now)
+
+
+def test_the_live_name_fetches_the_annotations_of_a_split(
+    folder: Path, server: faulty.Faulty, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = server.files[f"/{ZIP}"]
+    archives = {"val2014": Archive(ZIP, len(content), hashlib.sha256(content).hexdigest())}
+    monkeypatch.setattr("hf_diffusion_kit.data.live.Downloads", partial(Downloads, archives=archives))
+    options = {"images": server.url, "pixels": "none", "cache_dir": str(tmp_path)}
+    data = load_dataset("coco-captions", "val2014", category="frisbee", **options)
+    assert len(data) == 4 and list(server.counts()) == [f"/{ZIP}"]
+    with pytest.raises(ConfigError, match=r"needs annotations\. Fix: .*the split whose official ones"):
+        load_dataset("coco-captions", **options)
+
+
+def test_pictures_in_a_folder_are_read_now_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = coco(tmp_path / "set", 4)
+    options: dict[str, Any] = {"annotations": folder / "annotations", "images": folder}
+    data = load_dataset("coco-captions", pixels="embedded", **options)
+    assert data[:] == load_captioned("coco", **options).dataset[:]
+    live = load_dataset("coco-captions", cache_dir=str(tmp_path), **options)
+    assert [row["path"] for row in live.data["image"].to_pylist()] == [
+        str(folder / "val2014" / name) for name in live["file_name"][:]
+    ]
 
 
 def test_a_picture_that_is_gone_is_an_error_or_is_replaced(folder: Path, server: faulty.Faulty) -> None:

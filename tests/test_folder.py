@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hf_diffusion_kit.cli import main
 from hf_diffusion_kit.data import as_captioned, load_captioned
 from hf_diffusion_kit.data.folder import ORDER
-from hf_diffusion_kit.errors import HubError, SourceError
+from hf_diffusion_kit.errors import ConfigError, HubError, SourceError
+from hf_diffusion_kit.hub import scan_file
+from hf_diffusion_kit.records import file_sha256
 from pictured import coco, encoded, fill, metadata, picture
 
 
@@ -356,10 +359,111 @@ def test_any_dataset_with_pictures_and_captions() -> None:
 def test_a_parquet_folder_that_somebody_else_wrote(tmp_path: Path) -> None:
     table(text=["x", "y", "z"]).to_parquet(tmp_path / "data.parquet")
     data = load_captioned(tmp_path, count=2)
-    assert len(data) == 2 and data.recipe == f"hfdk subset folder {tmp_path.name} --count 2 --seed 0 --out subset"
+    assert len(data) == 2
+    assert data.recipe == f"hfdk subset folder {tmp_path.name} --caption-column text --count 2 --seed 0 --out subset"
+    assert data.record.files == {"data.parquet": file_sha256(tmp_path / "data.parquet")}
     (tmp_path / "data.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(SourceError, match="Parquet cannot be read"):
         load_captioned(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            "mine/dosg",
+            r"there is no such folder; did you mean 'mine/dogs'\? Fix: mend the path; where the Hub is meant, say hf://datasets/",
+        ),
+        ("mien/dogs", "did you mean 'mine/dogs'"),
+        ("Mine/Dogs", "did you mean 'mine/dogs'"),
+        ("mine/whales", r"there is no such folder; mine holds cats, dogs\. Fix"),
+        ("mine/dogs/pupies", r"did you mean 'mine/dogs/puppies'"),
+        ("mine\\dogs", "did you mean 'mine/dogs'"),
+        ("mine\\whales", "mine holds cats, dogs"),
+        ("a/b/c", "a/b/c: there is no such folder"),
+        ("../here/mine/dosg", r"did you mean '\.\./here/mine/dogs'"),
+        ("hf://datasets/mine", "is no id of a dataset of the Hub"),
+        (Path("no/where"), "there is no such folder"),
+        ("n" * 300, "has too long a name"),
+        ("n/" * 3000, "has too long a name"),
+    ],
+)
+def test_a_mistyped_folder_is_not_taken_for_something_of_the_hub(
+    told: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "here", ["mine/dogs/puppies/a.jpg", "mine/cats/a.jpg"])
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SourceError, match=words) as caught:
+        load_captioned(told)
+    assert "\n" not in caught.value.line() and len(caught.value.line()) < 400
+
+
+def test_what_can_only_be_the_hub_s_is_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata(fill(tmp_path / "you/dogs", ["a.jpg"]), [("a.jpg", "x")])
+    monkeypatch.chdir(tmp_path)
+    assert len(load_captioned("you/dogs")) == len(load_captioned(Path("you/dogs"))) == 1
+    for source, options in (("hf://datasets/you/dogs", {}), ("you/cats", {"streaming": True}), ("you/cats", {"revision": "v1"})):
+        with pytest.raises(HubError, match=r"^you/(dogs|cats): .*cannot be reached"):
+            load_captioned(source, **options)
+    with pytest.raises(ConfigError, match=r"revision: is for datasets of the Hub.* say hf://datasets/user/name"):
+        load_captioned("you/dogs", revision="main")
+    assert main(["subset", "hub", "you/dogs", "--out", "out"]) == 6 and not Path("out").exists()
+    metadata(fill(tmp_path / "coco", ["a.jpg"]), [("a.jpg", "a folder that is called so")])
+    assert main(["subset", "folder", "coco", "--out", "out"]) == 0
+
+
+@pytest.mark.parametrize("name", ["janedoe", "pictures-of-janedoe", "hf_" + "a1B2" * 9])
+def test_a_folder_that_is_called_like_its_owner_can_be_published(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "janedoe")
+    mine = metadata(fill(tmp_path / name, ["a.jpg", "b.jpg"]), [("a.jpg", "x"), ("b.jpg", "y")])
+    data = load_captioned(mine)
+    assert data.recipe == "hfdk subset folder pictures --out subset"
+    assert any("the name of a folder tells of this machine or its user" in note for note in data.notes)
+    again = load_captioned(data.save(tmp_path / "sets" / name), count=1)
+    table(text=["x", "y", "z"]).to_parquet(tmp_path / "rows" / name / "a.parquet")
+    rows = load_captioned(tmp_path / "rows" / name)
+    coco(tmp_path / "coco" / name)
+    found = load_captioned("coco", annotations=tmp_path / "coco" / name / "annotations", images=tmp_path / "coco" / name)
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "concepts_list.json").write_text(json.dumps([{"instance_data_dir": str(mine)}]))
+    concepts = load_captioned(tmp_path / "list")
+    assert concepts.dataset["file_name"][:] == ["concept/a.jpg", "concept/b.jpg"]
+    for number, made in enumerate((data, again, rows, found, concepts)):
+        folder = made.save(tmp_path / f"out{number}")
+        for file in (folder / "facts.json", folder / "README.md"):
+            assert scan_file(file) == [] and name not in file.read_text()
+
+
+def test_a_folder_s_own_name_is_told_where_it_is_harmless(tmp_path: Path) -> None:
+    data = load_captioned(metadata(fill(tmp_path / "holiday", ["a.jpg"]), [("a.jpg", "x")]))
+    assert data.recipe == "hfdk subset folder holiday --out subset" and not any("folder tells" in note for note in data.notes)
+
+
+def test_the_column_of_the_metadata_is_told(tmp_path: Path) -> None:
+    metadata(fill(tmp_path, ["a.jpg"]), [("a.jpg", "x")])
+    assert "captions are read from the column 'text' of metadata.jsonl" in load_captioned(tmp_path).notes
+    assert not any("are read from" in note for note in load_captioned(tmp_path, caption_column="text").notes)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "caption": "x", "text": "x"}')
+    assert "captions are read from the columns 'caption' and 'text' of metadata.jsonl" in load_captioned(tmp_path).notes
+
+
+def test_what_mends_bad_pictures_is_said_and_only_what_does(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    both = "fetch it again; hfdk check names all of them; --on-bad-image skip goes on without them"
+    with pytest.raises(SourceError) as caught:
+        load_captioned(tmp_path, prompt="x")
+    assert caught.value.fix == both
+    (tmp_path / "c.jpg").write_bytes(b"GIF89a")
+    with pytest.raises(SourceError) as caught:
+        load_captioned(tmp_path, prompt="x", on_bad_image="skip")  # which is what was done
+    assert caught.value.fix == "hfdk check names all of them"
+    with pytest.raises(SourceError) as caught:
+        load_captioned(tmp_path, prompt="x", pixels="none")
+    assert caught.value.fix == "embed the pixels; --on-bad-image skip goes on without them"
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:

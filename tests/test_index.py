@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import random
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import pytest
 
 from hf_diffusion_kit.data import index as index_module
 from hf_diffusion_kit.data.annotations import CAPTIONS, stream
+from hf_diffusion_kit.data.base import Findings
 from hf_diffusion_kit.data.coco import Coco
 from hf_diffusion_kit.data.index import open_index
-from hf_diffusion_kit.data.index_columns import FILES, MANIFEST, SCHEMA, is_whole
+from hf_diffusion_kit.data.index_columns import FILES, MANIFEST, SCHEMA, Index, is_whole
+from hf_diffusion_kit.data.query import query
 from hf_diffusion_kit.data.subset import Subset
 from hf_diffusion_kit.data.where import cache_folder
 from hf_diffusion_kit.errors import SourceError, StorageError
@@ -250,6 +254,18 @@ def test_a_trap_in_the_temporary_folder_is_not_used(tmp_path: Path, monkeypatch:
     assert cache_folder("y") == other.with_name("y") and not list((tmp_path / "theirs").iterdir())
 
 
+def test_a_home_that_may_not_be_written_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    places = {cache_folder(name).parent for name in ("one", "two", "two")}
+    assert len(places) == 1
+    (told,) = (record.getMessage() for record in caplog.records if "may not be written" in record.getMessage())
+    assert str(tmp_path / "file") in told and str(places.pop()) in told and "set HF_HOME" in told
+
+
 def test_no_place_at_all_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
@@ -359,6 +375,39 @@ def test_a_manifest_that_says_something_else_is_damaged(tmp_path: Path, monkeypa
 def test_what_waits_on_disk_while_an_index_is_made_is_gone(tmp_path: Path) -> None:
     folder = open_index(*pair(tmp_path)).folder
     assert {path.name for path in folder.iterdir()} == {*FILES, MANIFEST}
+
+
+ASKED: dict[str, Callable[[Index], object]] = {
+    "length": len,
+    "names": lambda index: index.names,
+    "findings": lambda index: index.findings(),
+    "numbers": lambda index: index.column("width", np.arange(6)),
+    "texts": lambda index: index.column("captions", np.arange(6)),
+    "rows": lambda index: list(index.rows(np.arange(6), None)),
+    "query": lambda index: query(index, Subset(category=("dog",)), Findings()),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_index_that_is_gone_says_to_ask_again(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody empties the cache while a stream, or a worker, has an index open."""
+    files = pair(tmp_path)
+    at_rest(monkeypatch)
+    index = open_index(*files)
+    shutil.rmtree(index.folder)
+    with pytest.raises(StorageError, match=r"removed, or damaged, while it was in use\. Fix: ask again: it is made anew\."):
+        ASKED[asked](index)
+    assert ASKED[asked](open_index(*files)) is not None
+    assert ASKED[asked](index) is not None  # the same content has the same folder
+
+
+def test_an_index_that_is_cut_while_it_is_open_is_one_line(tmp_path: Path) -> None:
+    index = open_index(*pair(tmp_path))
+    for name in FILES:
+        (index.folder / name).write_bytes(b"")
+    for name in ("width", "captions", "image_id"):
+        with pytest.raises(StorageError, match="ask again"):
+            index.column(name, np.arange(6))
 
 
 @pytest.mark.parametrize("width", [1 << 40, -1e300, 1e300])

@@ -18,8 +18,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.utils import get_session
 
 from hf_diffusion_kit.cli import main
-from hf_diffusion_kit.errors import ConfigError, StorageError
+from hf_diffusion_kit.errors import ConfigError, HubError, StorageError
 from hf_diffusion_kit.hub.local import LocalHub, default_folder, local_door
+from hf_diffusion_kit.hub.preflight import preflight
 from hf_diffusion_kit.testing import Fault, once
 
 CARD = b"---\nlicense: mit\n---\n# A card\n"
@@ -200,6 +201,22 @@ def test_the_folder_keeps_its_repositories_and_has_one_server(tmp_path: Path, on
     assert not (folder / "address").exists()
 
 
+def test_the_local_door_takes_repositories_under_any_name(tmp_path: Path, online: None) -> None:
+    """`--hub local` before the real Hub: whoever says `--repo me/x` there need not learn that here one is called `you`."""
+    with LocalHub(tmp_path / "one") as hub, pytest.raises(HubError, match="you may not write under 'me'"):
+        preflight(hub.door, "me/x")  # a stand-in of the real Hub is as strict as that
+    with local_door(tmp_path / "hub") as door, local_door(tmp_path / "hub") as second:
+        for name, each in (("me/x", door), ("you/x", second)):
+            assert preflight(each, name).user == "you"
+            each.api.create_repo(name, private=True)
+            commit(each.api, add("README.md", CARD), repo=name)
+        assert {model.id for model in door.api.list_models()} == {"me/x", "you/x"}
+        assert door.api.whoami()["name"] == "you"
+        for name in ("datasets/x", "api/x"):
+            with pytest.raises(HfHubHTTPError, match="not a valid repository name"):
+                door.api.create_repo(name)
+
+
 def test_a_door_leads_past_a_proxy(tmp_path: Path, online: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "example.org")
@@ -225,11 +242,18 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somebody")
     monkeypatch.setenv("HFDK_HUB_DIR", "~/here")
     assert default_folder() == Path("/somebody/here")
+    monkeypatch.setenv("HFDK_HUB_DIR", "~nobody-of-this-name/hub")
+    with pytest.raises(ConfigError, match=r"~nobody-of-this-name/hub: nobody has that home folder\. Fix: set HFDK_HUB_DIR"):
+        default_folder()
     monkeypatch.delenv("HFDK_HUB_DIR")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_folder() == Path("/data/hfdk/hub")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert default_folder() == Path("/somebody/.local/share/hfdk/hub")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # a number without a name, as containers have them
+    with pytest.raises(ConfigError, match="nobody has that home folder"):
+        default_folder()
 
 
 def test_faults_strike_where_they_are_asked_for(hub: LocalHub) -> None:

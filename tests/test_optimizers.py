@@ -35,16 +35,16 @@ def settings(name: str) -> OptimizerSettings:
 
 
 def weights() -> dict[str, dict[str, nn.Parameter]]:
-    """Two parts: a matrix of more than 4096 values, one that starts at 0 as an adapter does, a vector, a convolution that lies
-    channels-last, and one that never has a gradient."""
+    """Two parts: a matrix and a convolution of more than 4096 values, the latter channels-last, a matrix that starts at 0 as an adapter
+    does, one that lies turned in memory, a vector, and one that never has a gradient."""
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> nn.Parameter:
         return nn.Parameter(torch.randn(shape, generator=generator) / 10)
 
-    conv = nn.Parameter(drawn(8, 6, 3, 3).data.to(memory_format=torch.channels_last))
+    conv = nn.Parameter(drawn(16, 32, 3, 3).data.to(memory_format=torch.channels_last))
     unet = {"wide": drawn(16, 300), "up.weight": nn.Parameter(torch.zeros(5, 4)), "conv.weight": conv, "idle": drawn(3, 3)}
-    return {"unet": unet, "text_encoder": {"norm.bias": drawn(7), "wide": drawn(20, 8)}}
+    return {"unet": unet, "text_encoder": {"norm.bias": drawn(7), "turned": nn.Parameter(drawn(70, 80).data.t())}}
 
 
 def groups(parts: dict[str, dict[str, nn.Parameter]], rate: float) -> list[Group]:

@@ -5,12 +5,14 @@ import random
 import struct
 import unicodedata
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.data.captions import POLICIES, choose, tidy
 from hf_diffusion_kit.data.pictures import open_rgb, store
 from hf_diffusion_kit.data.pixels import prepare
@@ -89,6 +91,26 @@ def test_other_modes_are_what_stock_loaders_make_of_them(mode: str, form: str) -
     content = encoded(picture(4, mode=mode), form)
     rgb = open_rgb(content)
     assert rgb.mode == "RGB" and np.array_equal(np.asarray(rgb), stock(store(content, "x").content))
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "words"),
+    [
+        ("CMYK", "JPEG", "pictures converted from CMYK"),
+        ("P", "PNG", "pictures converted from a palette"),
+        ("RGBA", "PNG", "pictures with an alpha channel that hides nothing, which is not used"),
+        ("L", "JPEG", "grey pictures"),
+        ("LA", "PNG", "grey pictures"),
+        ("1", "PNG", "grey pictures"),
+        ("RGB", "JPEG", None),
+        ("RGB", "BMP", None),
+        ("RGB", "WEBP", None),
+    ],
+)
+def test_no_picture_is_converted_without_a_word(mode: str, form: str, words: str | None, tmp_path: Path) -> None:
+    (tmp_path / f"a.{form.lower()}").write_bytes(encoded(picture(4, mode=mode), form))
+    first, *told = load_captioned(tmp_path, prompt="x").notes
+    assert told == ([f"{words}: 1"] if words else []) and first.startswith("captions come from the prompt")
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:

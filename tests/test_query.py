@@ -162,7 +162,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"category": "animal"}, "it is a supercategory: supercategory='animal'"),
     ({"supercategory": "animals"}, "unknown supercategory 'animals'; did you mean 'animal'"),
     ({"license": "comercial"}, "unknown licence 'comercial'; did you mean 'commercial'"),
-    ({"category": "dog", "not_category": "Dog"}, "asked for and excluded"),
+    ({"category": "dog", "not_category": "Dog"}, "'dog' is excluded and stands in category too"),
     ({"match": "("}, "no regular expression"),
     ({"min_words": 9, "max_words": 2}, "above max_words"),
     ({"min_area": 2}, "between 0 and 1"),

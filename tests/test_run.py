@@ -91,6 +91,9 @@ def test_the_record_explains_the_run(run: Run) -> None:
         "01-before.png",
         "01.png",
         "before_after.png",
+        "loss.png",
+        "progress.png",
+        "samples",
     ]
 
 

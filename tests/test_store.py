@@ -1,6 +1,7 @@
 """Memory does not grow with the pictures: rows go through a file that this process alone has; and rows without pixels."""
 
 import functools
+import gc
 import http.server
 import json
 import multiprocessing
@@ -69,6 +70,24 @@ def test_the_file_goes_with_its_process_and_that_of_a_killed_one_with_the_next(t
         assert python(LOAD, pictures, home=home).returncode == 0 and spools(home) == now
         living.communicate("")
     assert living.returncode == 0 and spools(home) == []
+
+
+def test_what_is_read_only_on_the_way_goes_when_it_was_read(tmp_path: Path) -> None:
+    """Of a saved subset, or of Parquet, that is chosen from. What is handed out stays, for workers open it by its name."""
+    data = load_captioned(fill(tmp_path / "mine", [f"{n}.jpg" for n in range(4)]), prompt="x")
+    saved_one = data.save(tmp_path / "saved")
+    (tmp_path / "rows").mkdir()
+    shutil.copy(next((saved_one / "data").iterdir()), tmp_path / "rows/a.parquet")
+    for folder in (saved_one, tmp_path / "rows"):
+        before = set(cache_folder("spool").glob(f"{os.getpid()}-*/*.arrow"))
+        chosen = load_captioned(folder, count=2)
+        gc.collect()
+        (left,) = set(cache_folder("spool").glob(f"{os.getpid()}-*/*.arrow")) - before
+        assert chosen.dataset.cache_files == [{"filename": str(left)}]
+        rows = chosen.dataset.select([1, 0])
+        del chosen
+        gc.collect()
+        assert rows.map(lambda row: {"wide": row["image"].width}, num_proc=2)["wide"][:] == [48, 48]
 
 
 def test_workers_are_handed_a_name_not_the_pictures(tmp_path: Path) -> None:

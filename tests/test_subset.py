@@ -278,6 +278,39 @@ def test_choosing_from_a_saved_subset(tmp_path: Path) -> None:
     assert load_captioned(folder, prompt="a dog", ignore_captions=True).example(0).captions == ("a dog",)
 
 
+def test_a_subset_of_a_subset_tells_where_the_first_one_is_from(tmp_path: Path) -> None:
+    first = people(tmp_path, category="dog", count=5)
+    folder = first.save(tmp_path / "dogs")
+    second = load_captioned(folder, count=3, seed=1)
+    assert second.record.before == first.record and len(second.record.before.files) == 2
+    assert second.record.files == {"dogs/facts.json": file_sha256(folder / "facts.json")}
+    saved_second = second.save(tmp_path / "subset")
+    assert load_captioned(saved_second) == second
+    third = load_captioned(saved_second, min_side=20, prompt="a dog", ignore_captions=True)
+    assert third.record.chain == (first.record, second.record, third.record)
+    text = (third.save(tmp_path / "third") / "README.md").read_text()
+    told = "3 pictures with 3 captions from a saved subset of 3 pictures from a saved subset of 5 pictures"
+    assert f"{told} from [COCO](https://cocodataset.org) (`val2014`)" in text
+    recipes = text.partition("```\nhfdk")[2].partition("```")[0].splitlines()
+    assert recipes == [
+        " subset coco --annotations annotations --images val2014 --category dog --count 5 --seed 0 --out dogs",
+        "hfdk subset folder dogs --count 3 --seed 1 --out subset",
+        "hfdk subset folder subset --prompt 'a dog' --ignore-captions --min-side 20 --out chosen",
+    ]
+    for name, sha256 in {**first.record.files, **second.record.files, **third.record.files}.items():
+        assert f"| `{name}` | `{sha256}` |" in text
+    assert "The source was a subset itself, of 5 pictures with 2" in text and f"`{first.fingerprint}`" in text
+    assert "| in the picture, all of them | `dog` |" in text and "| pictures without dog | 6 |" in text
+    assert load_captioned(first, count=3, seed=1).record.before == first.record  # one in memory as well
+
+
+def test_a_folder_that_was_saved_before_there_were_such_facts_opens(tmp_path: Path) -> None:
+    data = people(tmp_path, count=2)
+    folder = data.save(tmp_path / "out")
+    tell(folder, hub=None, before=None)
+    assert "hub" not in json.loads((folder / "facts.json").read_text()) and load_captioned(folder) == data
+
+
 def test_a_subset_whose_text_is_a_join_is_a_set_like_any_other(tmp_path: Path) -> None:
     data = people(tmp_path, caption="all")
     folder = data.save(tmp_path / "out")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
+from PIL import Image
 
-from hf_diffusion_kit.data import load_captioned
+from hf_diffusion_kit.data import as_captioned, load_captioned
 from hf_diffusion_kit.data.captioned import Captioned
 from hf_diffusion_kit.data.gather import Choice, gather
 from hf_diffusion_kit.data.subset import Subset
@@ -270,7 +272,7 @@ def ask(hub: LocalHub, home: Path, asked: list[Any], **more: str) -> list[Any]:
 
 
 def upload(hub: LocalHub, folder: Path, name: str, private: bool = False) -> None:
-    hub.door.api.create_repo(name, repo_type="dataset", private=private)
+    hub.door.api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
     hub.door.api.upload_folder(repo_id=name, folder_path=folder, repo_type="dataset")
 
 
@@ -313,7 +315,8 @@ def test_a_dataset_of_the_hub_by_id_on_disk_and_as_a_stream(hub: LocalHub, tmp_p
     stream, disk, whole, own_stream, own_disk, cats, test, *refused = answers
     local = gather(Table(data), Choice(Subset(**some)))
     assert stream[:2] == disk[:2] == [local.fingerprint, 5] and whole[1] == 24
-    assert stream[2] == "hfdk subset hub you/flat --streaming --count 5 --seed 1 --out subset"
+    pinned = f"--revision {hub.door.api.dataset_info('you/flat').sha} --streaming --caption-column captions"
+    assert stream[2] == f"hfdk subset hub you/flat {pinned} --count 5 --seed 1 --out subset"
     assert own_stream[:2] == own_disk[:2] and own_disk[1] == 2
     assert cats[:2] == test[:2] and cats[1] == 3
     for line, words in zip(
@@ -329,6 +332,102 @@ def test_a_dataset_of_the_hub_by_id_on_disk_and_as_a_stream(hub: LocalHub, tmp_p
         strict=True,
     ):
         assert line.startswith("error[E-PUSH-05] you/") and words in line and len(line) < 400, line
+
+
+RECORD = """
+import json, shlex, sys
+from dataclasses import asdict
+from hf_diffusion_kit.cli import main
+from hf_diffusion_kit.data import load_captioned
+if sys.argv[1:]:
+    sys.exit(main([*shlex.split(sys.argv[1])[1:-1], "again", "--json"]))
+print(json.dumps(asdict(load_captioned("hf://datasets/you/cats", revision="main", config="cats").record)))
+"""
+
+
+def test_what_was_read_of_the_hub_is_told_by_its_commit_and_read_again_from_there(hub: LocalHub, tmp_path: Path) -> None:
+    rows = table(text=["a", "b"], image_id=[1, 2])
+    rows.to_parquet(tmp_path / "set" / "cats.parquet")
+    card = CONFIGS.replace("---\nconfigs", "---\nlicense: cc-by-4.0\nconfigs")
+    (tmp_path / "set" / "README.md").write_text(card.replace("dogs", "cats", 1).replace("dogs.parquet", "cats.parquet"))
+    upload(hub, tmp_path / "set", "you/cats")
+    commit = hub.door.api.dataset_info("you/cats").sha
+    environment = {**os.environ, **hub.environment(), "HF_HOME": str(tmp_path / "home")}
+
+    def client(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", RECORD, *words]
+        return subprocess.run(command, env={**environment, **more}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    done = client()
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["hub"] == {"id": "you/cats", "revision": commit, "license": "cc-by-4.0", "sha256": {}, "on_hub": False}
+    assert told["files"] == {f"you/cats@{commit}": commit} and f"you/cats: 'main' is the commit {commit}" in told["notes"]
+    assert told["recipe"] == f"hfdk subset hub you/cats --config cats --revision {commit} --caption-column text --out subset"
+    table(text=["other", "texts", "now"], image_id=[1, 2, 3]).to_parquet(tmp_path / "set" / "cats.parquet")
+    upload(hub, tmp_path / "set", "you/cats")
+    metadata(fill(tmp_path / "you/cats", ["z.jpg"]), [("z.jpg", "of a folder that happens to be called so")])
+    again = client(told["recipe"], HF_HOME=str(tmp_path / "elsewhere"))
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["fingerprint"] == told["fingerprint"] != json.loads(client().stdout)["fingerprint"]
+    card = (tmp_path / "again/README.md").read_text()
+    assert f"from the dataset `you/cats` at commit `{commit[:12]}`" in card and f"| `you/cats@{commit}` | `{commit}` |" in card
+    assert "The card of `you/cats`, from which the pictures are, states for that dataset the licence `cc-by-4.0`" in card
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # the cache has the newer commit alone
+    assert f"the cache has not the commit {commit[:12]}" in client(told["recipe"], **offline).stderr
+
+
+def test_the_column_that_captions_come_from_is_told() -> None:
+    for columns, note, word in (
+        ({"caption": ["a"]}, "captions are read from the column 'caption'", "--caption-column caption"),
+        ({"text": ["a"], "caption": ["a"]}, "captions are read from the columns 'caption' and 'text', which agree", ""),
+        ({"json": [{"captions": ["a"]}]}, "captions are read from the column 'json.captions'", "--caption-column json.captions"),
+        ({"captions": [["a", "b"]], "text": ["b"]}, "captions are read from the column 'captions'", "--caption-column captions"),
+    ):
+        data = gather(Table(table(**columns), "pictures"), Choice(Subset()))
+        assert note in data.notes and data.recipe == " ".join(f"hfdk subset folder pictures {word} --out subset".split())
+    ours = gather(Table(data.dataset, "pictures"), Choice(Subset()))
+    assert ours.notes == () and ours.recipe == "hfdk subset folder pictures --out subset"
+
+
+def test_what_becomes_of_pictures_in_memory_is_counted() -> None:
+    modes = ["RGB", "CMYK", "HSV", "P", "L", "YCbCr", "CMYK"]
+    deep = Image.fromarray(np.full((32, 48), 40_000, np.int32))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for n, image in enumerate([*(picture(n).convert(mode) for n, mode in enumerate(modes)), deep]):
+            yield {"image": image, "text": f"{n}"}
+
+    data = gather(Table(FORMS["a stream that knows no columns"](list(rows()))), Choice(Subset()))  # type: ignore[arg-type]
+    told = {note.rpartition(": ")[0]: note.rpartition(": ")[2] for note in data.notes}
+    assert {name: told.get(name) for name in ("pictures converted from CMYK", "pictures converted from HSV")} == {
+        "pictures converted from CMYK": "2",
+        "pictures converted from HSV": "1",
+    }
+    assert told["pictures converted from YCbCr"] == told["pictures converted from a palette"] == told["grey pictures"] == "1"
+    assert told["pictures of 16 bits, which are scaled to 8"] == "1" and np.asarray(data.example(7).image).max() == 156
+
+
+def test_several_splits_in_memory(tmp_path: Path) -> None:
+    one, two = table(text=["a"]), table(text=["b", "c"])
+    only = load_captioned(datasets.DatasetDict(test=two))
+    assert len(only) == 2 and "the split is test, the only one" in only.notes
+    both = datasets.DatasetDict(train=one, test=two)
+    with pytest.raises(SourceError, match=r"holds 2 sets: train, test\. Fix: say which: split='train'"):
+        load_captioned(both)
+    with pytest.raises(SourceError, match="has no split 'tset'; did you mean 'test'"):
+        load_captioned(both, split="tset")
+    chosen = load_captioned(both, split="test")
+    assert chosen.fingerprint == only.fingerprint and "the split is test; not read: train" in chosen.notes
+    assert "the split is train; not read: test" in as_captioned(both).notes
+    stream = datasets.IterableDatasetDict({"test": two.to_iterable_dataset()})
+    assert load_captioned(stream).fingerprint == only.fingerprint
+    with pytest.raises(SourceError, match=r"holds 2 sets: a, b\. Fix: say which"):
+        as_captioned(datasets.DatasetDict(a=one, b=two))
+    with pytest.raises(ConfigError, match="split: is for folders"):
+        load_captioned(one, split="train")
+    with pytest.raises(SourceError, match=r"is a list, not a datasets\.Dataset"):
+        load_captioned([1, 2])  # type: ignore[arg-type]
 
 
 def test_private_gone_and_offline_are_one_line(hub: LocalHub, tmp_path: Path) -> None:

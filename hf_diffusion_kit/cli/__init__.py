@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import KitError, NetworkError, StorageError, nearest
+from .streams import printable, unheard
 
 VERBS = {
     "demo": "the main job on embedded data: teach a small model a digit it has never seen, publish it, load it back",
@@ -30,8 +31,12 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or that of the error (see `errors.py`)."""
+    with unheard():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it remarks on torchvision, which is not needed here
-    words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
         show(overview())
@@ -40,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(__version__)
         return 0
     if verb not in VERBS:
-        print(f"error[E-CLI-01] unknown verb {verb!r}; {nearest(verb, VERBS)}", file=sys.stderr)
+        show(f"error[E-CLI-01] unknown verb {verb!r}; {nearest(verb, VERBS)}", aside=True)
         return 2
     module = import_module(f".{verb}", __name__)
     parser = Parser(
@@ -83,18 +88,8 @@ def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int
 
 
 def show(text: str, *, aside: bool = False) -> None:
-    """A line on stdout, or `aside` on stderr. When the reader of a pipe has left, as `head` does, the work goes on unheard."""
-    stream = sys.stderr if aside else sys.stdout
-    try:
-        print(printable(text, stream), file=stream, flush=True)
-    except BrokenPipeError:
-        setattr(sys, "stderr" if aside else "stdout", open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-
-
-def printable(text: str, stream: Any) -> str:
-    """What a terminal's encoding has no letters for, and names of files that are no text, with backslashes."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    """A line on stdout, or `aside` on stderr."""
+    print(text, file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 class Parser(argparse.ArgumentParser):

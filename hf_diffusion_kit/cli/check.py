@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     asked = parser.add_argument_group("what is looked for (broken files, missing captions, what is there twice: always)")
     asked.add_argument(
-        "--resolution", type=int, metavar="PIXELS", help="side in training; pictures with a shorter side are named (default: none is)"
+        "--resolution",
+        type=int,
+        metavar="PIXELS",
+        help="side in training; pictures with a shorter side are named (default: none is)",
     )
     asked.add_argument(
         "--base",
@@ -115,14 +118,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
 def place(told: str | None, folder: Any) -> Any:
     """Where the page of pictures goes. Raises ConfigError or StorageError before the work: not over a file that is none, nor into the
     folder, of which it would be a picture the next time."""
-    import os
     from pathlib import Path
 
-    from ..data.place import check_writable
+    from ..data.place import check_writable, real
     from ..data.where import expanded
     from ..errors import ConfigError, StorageError
 
-    here, home = Path(os.path.realpath(folder)), Path.cwd()
+    here, home = real(folder), Path.cwd()
     above = here.parent if here.is_dir() and home.is_relative_to(here) else Path()
     sheet = expanded(told) if told else above / f"{here.stem or 'root'}-check.png"
     if sheet.suffix.lower() != ".png":
@@ -132,7 +134,7 @@ def place(told: str | None, folder: Any) -> Any:
         if page.is_dir() or not page.parent.is_dir():
             what = "is a folder" if page.is_dir() else f"cannot be written: there is no folder {page.parent}"
             raise StorageError(what, where=page, fix=ELSEWHERE, case=3)
-        if page.resolve().is_relative_to(here):
+        if real(page).is_relative_to(here):
             what = "lies in the folder that is looked at, and would be one of its pictures the next time"
             raise ConfigError(what, where=f"--sheet {page}", fix="name one outside it", case=1)
     return sheet

@@ -22,7 +22,10 @@ NAMES = {
     "any-category": ("NAME", "at least one of them is"),
     "not-category": ("NAME", "none of them is"),
     "supercategory": ("NAME", "coco: something of each is in the picture: animal, food ..."),
-    "license": ("LICENCE", "its number or name (several: one of them), or commercial, modifiable, redistributable (each must hold)"),
+    "license": (
+        "LICENCE",
+        "its number or name (several: one of them), or commercial, modifiable, redistributable (each must hold)",
+    ),
 }
 NUMBERS: dict[str, tuple[type, str, str]] = {
     "min-area": (
@@ -64,9 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", help="coco: val2014, train2017 ... (default: all whose pictures are there); folder, hub: train, test ..."
     )
     source.add_argument("--prompt", metavar="TEXT", help="folder, hub: one caption for all, where there are none")
-    source.add_argument("--ignore-captions", action="store_true", help="folder, hub: go on although captions exist that are not used")
+    source.add_argument(
+        "--ignore-captions", action="store_true", help="folder, hub: go on although captions exist that are not used"
+    )
     source.add_argument("--caption-column", metavar="NAME", help="folder, hub: of the captions, where several could be meant")
-    source.add_argument("--image-column", metavar="NAME", help="folder of Parquet, hub: of the pictures, where several could be meant")
+    source.add_argument(
+        "--image-column", metavar="NAME", help="folder of Parquet, hub: of the pictures, where several could be meant"
+    )
     source.add_argument("--config", metavar="NAME", help="hub: which of its configurations")
     source.add_argument("--revision", metavar="REV", help="hub: branch, tag or commit (default: main)")
     source.add_argument("--streaming", action="store_true", help="hub: read as a stream; nothing but what is chosen is kept")
@@ -76,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         chosen.add_argument(f"--{name}", nargs="+", action="extend", metavar=what, help=text)
     for name, (kind, unit, text) in NUMBERS.items():
         chosen.add_argument(f"--{name}", type=kind, metavar=unit, help=text)
-    chosen.add_argument("--no-crowd", dest="crowd", action="store_const", const=False, help="coco: crowds do not count as objects")
+    chosen.add_argument(
+        "--no-crowd", dest="crowd", action="store_const", const=False, help="coco: crowds do not count as objects"
+    )
     chosen.add_argument("--match", metavar="REGEX", help="must be found in one of the captions; upper and lower case are one")
     out = parser.add_argument_group("what is written")
     out.add_argument("--out", required=True, metavar="DIR", help="folder to write; it must be new, empty or hold the same subset")
@@ -138,19 +147,19 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
 def place(args: argparse.Namespace, subset: Any) -> Any:
     """Where the subset goes. Whatever can be said against it is said before the work: raises StorageError, ConfigError."""
     from ..data import saved
-    from ..data.place import check_reachable, check_writable
+    from ..data.place import check_reachable, check_writable, real
     from ..data.where import expanded
     from ..errors import ConfigError
 
     out = expanded(args.out)
     check_reachable(out, ANOTHER)
-    if args.source == "folder" and expanded(args.path).resolve() in out.resolve().parents:
+    if args.source == "folder" and real(expanded(args.path)) in real(out).parents:
         what = "lies in the folder that is read, and would be read as part of it the next time"
         raise ConfigError(what, where=f"--out {out}", fix="name one outside it", case=1)
     if saved.taken(out) and not differs(out, args, subset):
         return out  # it may be the same: only the rows can tell
     saved.check_place(out, overwrite=args.overwrite)
-    check_writable(out, ANOTHER)
+    check_writable(out / saved.FACTS if saved.taken(out) else out, ANOTHER)
     return out
 
 
@@ -162,6 +171,7 @@ def differs(folder: Any, args: argparse.Namespace, subset: Any) -> bool:
     from ..data import saved
     from ..data.base import Findings
     from ..data.called import called
+    from ..data.place import real
     from ..data.subset import Subset
     from ..data.where import expanded
     from ..errors import KitError
@@ -182,7 +192,7 @@ def differs(folder: Any, args: argparse.Namespace, subset: Any) -> bool:
     if asked is None:
         return False
     folder = expanded(args.path) if args.source == "folder" else None
-    if folder and Path(str(asked.path)).name not in (folder.resolve().name, called(folder, Findings())):
+    if folder and Path(str(asked.path)).name not in (real(folder).name, called(folder, Findings())):
         return True
     same = ["source", "on_bad_image", "prompt", "ignore_captions", "repair", "streaming"]
     told = [name for name in ("caption_column", "image_column", "config", "split") if getattr(args, name)]

@@ -9,7 +9,11 @@ from .base import Findings
 def called(folder: Path, findings: Findings, instead: str = "pictures") -> str:
     """The folder's own name, without its path. Where publishing would refuse that (it is the name of this user or machine, or holds
     a token), it is `instead`, and the findings say so."""
-    name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+    return harmless(folder.resolve().name, findings, instead)
+
+
+def harmless(name: str, findings: Findings, instead: str = "pictures") -> str:
+    """The same of a name alone."""
     if name and not _tells(name):
         return name
     note = f"the name of a folder tells of this machine or its user and is not kept; it is called {instead!r} instead"

@@ -14,7 +14,7 @@ from ..records import file_sha256
 from .addresses import SECURE
 from .archives import ARCHIVES
 from .base import Findings, Row
-from .called import called
+from .called import harmless
 from .downloads import Downloads
 from .index import Index, open_index, split_of
 from .pictures import read_rows
@@ -129,7 +129,7 @@ def _named(paths: list[Path], findings: Findings) -> dict[Path, str]:
     home = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     near = all(len(path.relative_to(home).parts) <= 2 for path in paths)
     shown = {path: path.relative_to(home).parts if near else (path.name,) for path in paths}
-    return {path: "/".join(called(Path(part), findings) for part in parts) for path, parts in shown.items()}
+    return {path: "/".join(harmless(part, findings) for part in parts) for path, parts in shown.items()}
 
 
 def caption_files(annotations: Path) -> list[Path]:

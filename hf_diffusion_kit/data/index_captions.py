@@ -107,14 +107,14 @@ def _listed_again(ids: np.ndarray, order: np.ndarray, pictures: Pictures) -> np.
     """Places of pictures that are listed before, too. Raises SourceError where a number stands for two files."""
     ordered = ids[order]
     same = np.concatenate([[False], ordered[1:] == ordered[:-1]])[: len(ids)]
-    group = np.maximum.accumulate(np.where(same, 0, np.arange(len(ids))))  # where those of one number begin
-    first = dict(zip(order[same].tolist(), order[group[same]].tolist(), strict=True))
-    for place in sorted(first):
-        one, other = pictures.names[first[place]].as_py(), pictures.names[place].as_py()
+    begins, again = np.flatnonzero(~same), np.flatnonzero(same)
+    first = order[begins[np.searchsorted(begins, again, side="right") - 1]]
+    for place, before in sorted(zip(order[again].tolist(), first.tolist(), strict=True)):
+        one, other = pictures.names[before].as_py(), pictures.names[place].as_py()
         if one != other:
             fix = "give each picture a number of its own"
             raise SourceError(f"image id {ids[place]} is {one!r} and {other!r}", where=pictures.file, fix=fix, case=7)
-    return order[same]
+    return order[again]
 
 
 def _blank(texts: list[str], content: np.ndarray, lengths: np.ndarray) -> np.ndarray:

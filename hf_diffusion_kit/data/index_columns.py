@@ -6,6 +6,7 @@ have a caption, in the order of their numbers; `kept` leads from a place to the 
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from ..errors import StorageError
 from .arrow import numbers_of, read_texts, spans, texts_of
 from .base import Findings, Row
 
@@ -51,14 +53,15 @@ FILES = (*(f"{name}.npy" for name in ARRAYS), *(f"{name}{end}" for name in TEXTS
 
 @dataclass(frozen=True)
 class Index:
-    """Compared and pickled by its folder."""
+    """Compared and pickled by its folder. Raises StorageError where that has been removed, or damaged, since the index was opened."""
 
     folder: Path
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        return facts
+        with _there(self.folder):
+            facts: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            return facts
 
     @property
     def split(self) -> str:
@@ -124,7 +127,8 @@ class Index:
 
     @cached_property
     def _texts(self) -> dict[str, pa.Array]:
-        return {name: read_texts(self.folder, name) for name in TEXTS}
+        with _there(self.folder):
+            return {name: read_texts(self.folder, name) for name in TEXTS}
 
     def rows(self, places: np.ndarray, folder: Path | None) -> Iterator[Row]:
         """Built as they are asked for, some thousands at a time."""
@@ -151,8 +155,19 @@ class _Arrays(dict[str, np.ndarray]):
         self.folder = folder
 
     def __missing__(self, name: str) -> np.ndarray:
-        self[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        with _there(self.folder):
+            self[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return self[name]
+
+
+@contextmanager
+def _there(folder: Path) -> Iterator[None]:
+    """What has been mapped stays; what has not is looked for, and somebody may have emptied the cache."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError) as error:
+        what = "the index was removed, or damaged, while it was in use"
+        raise StorageError(what, where=folder, fix="ask again: it is made anew", case=11) from error
 
 
 def is_whole(folder: Path) -> bool:
@@ -170,8 +185,8 @@ def facts_mark(told: dict[str, Any]) -> str:
 
 
 def file_mark(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    digest, block = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    with path.open("rb", buffering=0) as file:
+        while got := file.readinto(block):
+            digest.update(block[:got])
     return digest.hexdigest()

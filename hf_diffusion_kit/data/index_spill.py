@@ -81,7 +81,7 @@ class Spill:
         if not self.count:
             return np.zeros(0, self.kind)
         with self.path.open("rb" if access == mmap.ACCESS_READ else "r+b") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), self.kind)
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), self.kind, offset=len(self.head))
 
 
 class Column(Spill):

@@ -106,13 +106,15 @@ def coco_captions(
             what = "is not used where pictures are read now"
             raise ConfigError(what, where=unused, fix='leave it out, or say pixels="none"', case=1)
         return _read_now(annotations, images, source, wanted, on_bad_image, part, streaming)
+    findings = Findings()
     mirror = str(images) if is_web(images) and images != "https" else SECURE
     images = None if is_web(images) else images
     if annotations is None:
         if source is None:
             fix = "name the folder or file of COCO's captions, or the split whose official ones are to be fetched"
             raise ConfigError("needs annotations", where=NAME, fix=fix, case=1)
-        annotations = Downloads(mirror, progress=datasets.is_progress_bar_enabled(), findings=Findings()).annotations(source)
+        downloads = Downloads(mirror, progress=datasets.is_progress_bar_enabled(), findings=findings)
+        annotations = downloads.annotations(source)
     files, notes = _files(expanded(annotations), images, source)
     images = None if pixels == "none" else images
     try:
@@ -133,7 +135,7 @@ def coco_captions(
     except OSError as error:
         fix = "free space, or name another cache_dir"
         raise StorageError(f"the rows cannot be written: {said(error)}", where=NAME, fix=fix, case=3) from error
-    _tell([*builder.info.description.splitlines(), *notes])
+    _tell([*builder.info.description.splitlines(), *notes, *findings.notes])
     return data
 
 

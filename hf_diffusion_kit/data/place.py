@@ -10,11 +10,16 @@ LONGEST_PID = 4_194_304
 """Of Linux. What is written lies beside its place first, under a longer name."""
 
 
+def real(path: Path) -> Path:
+    """Where links lead to, also where they lead in a circle, of which `resolve` makes an error of its own."""
+    return Path(os.path.realpath(path)) if "\0" not in str(path) else path
+
+
 def check_reachable(path: Path, fix: str) -> None:
     """Raises StorageError for a place that no disk has: links in a circle, a name that is too long, a folder that may not be entered."""
     try:
-        real = Path(os.path.realpath(path))
-        for place in (path, real.with_name(f".tmp-{real.name}-{LONGEST_PID}")) if real.name else (path,):
+        to = real(path)
+        for place in (path, path / "x", *([to.with_name(f".tmp-{to.name}-{LONGEST_PID}")] if to.name else [])):
             try:
                 place.stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -27,7 +32,7 @@ def check_reachable(path: Path, fix: str) -> None:
 def check_writable(path: Path, fix: str) -> None:
     """Raises StorageError where neither a file nor a folder can be made; folders above it that are not there yet may be."""
     check_reachable(path, fix)
-    above = Path(os.path.realpath(path)).parent
+    above = real(path).parent
     while not above.exists() and above != above.parent:
         above = above.parent
     if not stat.S_ISDIR(above.stat().st_mode):

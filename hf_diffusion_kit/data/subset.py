@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_origin
@@ -71,7 +72,8 @@ class Conditions:
                 raise ConfigError(what, where="subset: not_category", fix="leave it out of one of the two", case=1)
         if self.match is not None:
             try:
-                re.compile(self.match, re.IGNORECASE)
+                with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what may once be read in another way
+                    re.compile(self.match, re.IGNORECASE)
             except (re.error, RecursionError, OverflowError) as error:
                 what = f"{self.match[:80]!r} is no regular expression: {error}"
                 raise ConfigError(what, where="subset: match", case=1) from error

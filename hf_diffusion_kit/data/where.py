@@ -23,7 +23,7 @@ NEAR = 0.7
 
 
 def expanded(told: str | os.PathLike[str]) -> Path:
-    """With `~` filled in. Raises SourceError where it names nobody, and for a name that no disk can have."""
+    """With `~` filled in. Raises SourceError where it names nobody, for a name that no disk can have, and what may not be read."""
     try:
         path = Path(told).expanduser()
     except RuntimeError as error:
@@ -31,7 +31,17 @@ def expanded(told: str | os.PathLike[str]) -> Path:
     lengths = [len(part.encode("utf-8", "surrogatepass")) for part in path.parts]
     if max(lengths, default=0) > LONGEST or sum(lengths) + len(lengths) > LONGEST_PATH:
         raise SourceError("has too long a name", where=f"{str(told)[:80]}...", fix="name the folder that is meant", case=9)
+    if _is_locked(path):
+        fix = "see that it, and the folders above it, may be read and entered"
+        raise SourceError("may not be read", where=path, fix=fix, case=9)
     return path
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+    except PermissionError:  # of a folder above it
+        return True
 
 
 def meant(told: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -52,6 +53,11 @@ def adapter_of(model: Any) -> tuple[str, Any] | None:
     if len(found) > 1:
         raise ModelError(f"{type(model).__name__} has several adapters: {', '.join(found)}", fix="leave one on it", case=2)
     return next(iter(found.items()), None)
+
+
+def adapter_state(model: Any, name: str) -> dict[str, Tensor]:
+    """An adapter's tensors by peft's names; never the embedding, which has rows of its own when there are new words."""
+    return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
 
 
 def rooted(part: str, key: str) -> str:

@@ -2,15 +2,13 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from ..errors import ModelError
 from ..families import Family
 from ..families.quiet import quiet_loading
-from .base import Format, Written, adapter_of, check, rooted, save
+from .base import Format, Written, adapter_of, adapter_state, check, rooted, save
 
 FILE = "pytorch_lora_weights.safetensors"
 METADATA = (
@@ -36,8 +34,7 @@ class DiffusersLora(Format):
                 what = f"diffusers reads no {told['peft_type'].lower()} adapter of a {family.name}"
                 raise ModelError(what, where=folder, fix="write it as peft, or merged", case=4)
             metadata |= {f"{part}.{key}": portable(told[key]) for key in METADATA if key in told}
-            state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model, adapter_name=name))
-            tensors |= {f"{part}.{rooted(part, key)}": value for key, value in state.items()}
+            tensors |= {f"{part}.{in_diffusers(part, key)}": value for key, value in adapter_state(model, name).items()}
         check(tensors, folder / FILE)
         save(tensors, folder / FILE, lora_adapter_metadata=json.dumps(metadata, sort_keys=True))
         return Written((folder / FILE,), f'.from_pretrained(BASE) + .load_lora_weights(FOLDER, weight_name="{FILE}")')
@@ -53,6 +50,15 @@ class DiffusersLora(Format):
             for layer in (module for module in family.part(part).modules() if isinstance(module, BaseTunerLayer)):
                 for name in layer.adapter_layer_names:
                     getattr(layer, name).to(family.dtype)
+
+
+def in_diffusers(part: str, key: str) -> str:
+    """peft's name of a tensor -> diffusers'. Its own converter knows attention only, and its reader tells the layout by the first name."""
+    if not part.startswith("text_encoder"):
+        return key.replace(".lora_A.", ".lora.down.").replace(".lora_B.", ".lora.up.")
+    if key.endswith("lora_magnitude_vector"):
+        key = f"{key}.weight"  # transformers 5 passes over a DoRA length without it
+    return rooted(part, key.replace(".lora_A.", ".lora_linear_layer.down.").replace(".lora_B.", ".lora_linear_layer.up."))
 
 
 def portable(value: Any) -> Any:

@@ -2,12 +2,12 @@ import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from torch import Tensor
 
 from ..errors import ModelError
 from ..families import Family
-from .base import Format, Written, adapter_of, check, save, save_json
+from .base import Format, Written, adapter_of, adapter_state, check, save, save_json
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TOLD = (
@@ -28,7 +28,7 @@ class Peft(Format):
         found: dict[str, dict[str, Tensor]] = {}
         for part in (family.denoiser, *family.text_encoders):
             if adapter := adapter_of(family.part(part)):
-                state = get_peft_model_state_dict(family.part(part), adapter_name=adapter[0])
+                state = adapter_state(family.part(part), adapter[0])
                 found[part] = {f"base_model.model.{key}": value for key, value in state.items()}
         check({f"{part}.{key}": value for part, state in found.items() for key, value in state.items()}, folder)
         files = []

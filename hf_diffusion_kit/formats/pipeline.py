@@ -27,9 +27,13 @@ class Pipeline(Format):
             fix = "open the base with quantize = no, and add what was trained to it"
             raise ModelError(f"the base was opened in fewer bits ({family.quantize})", where=folder, fix=fix, case=4)
         family.recall()
-        parts = {part: folded(family.part(part)) for part in (family.denoiser, *family.text_encoders)}
-        numbers = {f"{part}.{name}": value for part, model in parts.items() for name, value in model.named_parameters()}
+        names = (family.denoiser, *family.text_encoders)
+        numbers = {f"{part}.{name}": value for part in names for name, value in family.part(part).named_parameters()}
         check(numbers, folder, adapter=False)
+        try:
+            parts = {part: folded(family.part(part)) for part in names}
+        except ValueError as error:  # float16 ends at 65504
+            raise ModelError(f"cannot be folded in: {error}", where=folder, case=2) from error
         half = folder / f".{self.name}.part"
         shutil.rmtree(half, ignore_errors=True)
         try:

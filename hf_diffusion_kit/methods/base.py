@@ -38,6 +38,11 @@ class Trained:
     kind: Literal["denoiser", "text", "tokens"] = "denoiser"
     """Which learning rate and which stage of a run it goes by."""
 
+    @property
+    def label(self) -> str:
+        """What the optimizer and the record call it: new tokens are a part of their own."""
+        return f"{self.part} tokens" if self.kind == "tokens" else self.part
+
 
 class Method(ABC):
     name: ClassVar[str]

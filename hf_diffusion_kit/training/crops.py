@@ -13,7 +13,7 @@ from .randomness import order
 
 APART = 8
 """Pixels between two windows at least: closer ones would be encoded for next to nothing."""
-LOOKED_AT, LONGEST, STEP, SMALLEST = 256, 4096, 4, 16
+LOOKED_AT, LONGEST, STEP, SMALLEST = 256, 2048, 4, 16
 """Pixels of what smartcrop is shown: longer side of the window, longest side of the picture, between two tries, and the shorter side of a
 window in which it sees anything."""
 

@@ -21,6 +21,7 @@ class Ema:
         self.weights, self.decay = weights, decay
         self.averages = {name: weight.detach().clone() for name, weight in weights.items()}
         self.updates = 0
+        self.given_out = False
 
     @torch.no_grad()
     def update(self) -> None:
@@ -32,6 +33,9 @@ class Ema:
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """Inside, the weights are the averages (validation, samples, files); afterwards both are as before, bit for bit."""
+        if self.given_out:
+            yield
+            return
         self._exchange()
         try:
             yield
@@ -39,8 +43,10 @@ class Ema:
             self._exchange()
 
     def give_out(self) -> None:
-        """Leaves the averages in the weights' place, for good."""
-        self._exchange()
+        """Leaves the averages in the weights' place, for good; `swapped` then changes nothing."""
+        if not self.given_out:
+            self._exchange()
+            self.given_out = True
 
     def restart(self) -> None:
         """Averages begin anew from the present weights: a stage that goes on from elsewhere shares nothing with the one before."""

@@ -6,6 +6,7 @@ Shape suffixes: B batch, C latent channels, H W latent height and width, R G pix
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ from .crops import need_smart, smart, window, windows
 from .keys import caption_key, mask_key, origin, picture_key, place_key
 from .masks import Masks, floored
 from .processes import ALONE, Processes
+from .progress import memory_left
 from .randomness import number, stream
 from .settings import TrainSettings
+from .validation import Held
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Loader:
         )
         self.device = family.device
         on_disk = base if settings.disk_cache else None
-        self.cache = Cache(encoded_folder(on_disk) if on_disk else None, device=self.device, say=say)
+        folder = encoded_folder(on_disk) if on_disk else None
+        self.cache = Cache(folder, keep_bytes=memory_left() // 2 if folder else None, device=self.device, say=say)
         self.texts = self.cache
         """Where conditioning is kept; in memory alone once the text side has learnt."""
         self.origin = origin(family.name, base or "none", family.dtype, self.device)
@@ -140,6 +144,15 @@ class Loader:
         row = self.rows[index]
         text = tidy(row["captions"][0])
         return Sample(index, row["image_id"], text, self._worded(text), self._crop(index, MIDDLE, flip=False))
+
+    def held(self) -> list[Held]:
+        """The rows as pictures to measure."""
+        return [Held(row["image_id"], partial(self._still_batch, index)) for index, row in enumerate(self.rows)]
+
+    def _still_batch(self, index: int) -> Batch:
+        sample = self.still(index)
+        mask = self.mask(sample) if self.masks else None
+        return Batch(self.posterior(sample).mean_BCHW, self.conditioning([sample]), mask)
 
     def _group(self, step: int, micro: int) -> int:
         return step * self.settings.gradient_accumulation_steps + micro
@@ -237,8 +250,6 @@ class Loader:
         if told.crop == "random":
             places = windows(self.buckets.shapes[index], self.buckets.size_of[index], told.random_crops)
         texts = {choose((text,), "first", seed=0, epoch=0, image_id=row["image_id"]) for text in row["captions"]}
-        if told.caption == "all":
-            texts = {choose(row["captions"], "all", seed=0, epoch=0, image_id=row["image_id"])}
         texts = {self._worded(text) for text in texts} | ({""} if told.caption_dropout else set()) | set(also)
         for place in places:
             for flip in (False, True) if told.random_flip else (False,):

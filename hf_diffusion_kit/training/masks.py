@@ -56,6 +56,10 @@ class Masks:
         return list(self.data.dataset["file_name"])
 
     @cached_property
+    def _marks(self) -> dict[int, str]:
+        return {}
+
+    @cached_property
     def _sha256(self) -> list[str]:
         return list(self.data.dataset["sha256"])
 
@@ -79,8 +83,12 @@ class Masks:
         return found
 
     def mark(self, index: int) -> str:
-        """What changes whenever the mask does: for a cache's key."""
-        return file_sha256(self.files[index]) if self.kind == "files" else self._sha256[index]
+        """What differs where the mask does, for a cache's key: sha256 of its file as it was first read, or of the picture."""
+        if self.kind == "alpha":
+            return self._sha256[index]
+        if index not in self._marks:
+            self._marks[index] = file_sha256(self.files[index])
+        return self._marks[index]
 
     def at(self, index: int, crop: Crop, divisor: int) -> Tensor:
         """mask_1HW of a picture, cropped and mirrored as it is; `divisor`: pixels a latent. Ones where a picture hides nothing."""

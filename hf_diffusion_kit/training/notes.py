@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ..data.captions import tidy
+from . import optimizers
+from . import stages as staging
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -35,4 +37,6 @@ def notes(run: "Trainer") -> list[str]:
     if run.validations:
         step, loss = min(run.validations, key=lambda pair: pair[1])
         told.append(f"the held-out pictures' loss was lowest at step {step}: {loss:.5f}")
-    return told
+    kinds = {kind: [part.label for part in run.trained if part.kind == kind] for kind in ("text", "tokens")}
+    told += staging.notes(run.settings, [part.label for part in run.trained], kinds["text"], kinds["tokens"])
+    return [*told, *optimizers.notes(run.settings)]

@@ -208,16 +208,14 @@ BUILDERS: dict[str, Callable[[OptimizerSettings, list[dict[str, Any]]], Optimize
 
 def _keep_layouts(optimizer: Optimizer) -> None:
     """Fused AdamW and bitsandbytes walk raw memory: where a weight lies channels-last and its gradient or moments do not, they would
-    pair the wrong values, without an error. Only tensors with four axes and more can lie differently."""
-    wide = [p for group in optimizer.param_groups for p in group["params"] if p.dim() >= 4]
-    if not wide:
-        return
+    pair the wrong values, without an error. A model is turned channels-last and back while it trains."""
     raw = type(optimizer).__name__ == "AdamW8bit"
+    wide = [p for group in optimizer.param_groups for p in group["params"] if p.dim() >= (2 if raw else 4)]
 
     def align(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for parameter in wide:
             if raw:
-                parameter.data = parameter.data.contiguous()  # as it does itself, but only after its moments have been laid out
+                parameter.data = parameter.data.contiguous()  # as it does itself, but only after it has laid out the moments
             if parameter.grad is not None:
                 parameter.grad = laid_out_as(parameter, parameter.grad)
             state = optimizer.state.get(parameter, {})
@@ -225,7 +223,8 @@ def _keep_layouts(optimizer: Optimizer) -> None:
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                     state[key] = laid_out_as(parameter, value)
 
-    optimizer.register_step_pre_hook(align)
+    if wide:
+        optimizer.register_step_pre_hook(align)
 
 
 def laid_out_as(like: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,7 @@ class Log:
         """
         try:
             before = read_log(self.path)
-            kept = [line for line in before if line.step <= step]
+            kept = [line for line in before if line.step <= step] if step else []
             self._last, self._resumed = kept[-1].step if kept else 0, step or None
             half = self.path.with_name(f".tmp-{self.path.name}")
             half.parent.mkdir(parents=True, exist_ok=True)
@@ -204,6 +204,11 @@ def memory(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
     return psutil.Process().memory_info().rss
+
+
+def memory_left() -> int:
+    """Bytes of the machine's memory that nobody uses."""
+    return psutil.virtual_memory().available
 
 
 def beside(smoothed: float, rates: Mapping[str, float], memory_bytes: int, validation: float | None = None) -> str:

@@ -1,18 +1,40 @@
 """A trainer's state to a checkpoint and back: exact, or refused by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..config import plain
+from ..data.captioned import Captioned
 from ..errors import CheckpointError, ConfigError, ModelError, nearest
 from . import checkpoint as checkpoints
 from .optimizer_state import load_state, state_tensors
+from .settings_watch import WatchSettings
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+FREE = {*WatchSettings.__dataclass_fields__, "disk_cache"} - {"validation_share"}
+"""Settings that change no weight, so that a resumed run may have other ones."""
+
+
+def identity(run: "Trainer", given: Mapping[str, str], data: Captioned, class_data: Captioned | None) -> dict[str, str]:
+    """What a checkpoint must belong to: base, data and settings, in words. How many processes share a step does not matter."""
+    settings, world = run.settings, run.processes.world
+    return {
+        **given,
+        "data": data.fingerprint,
+        "class_data": class_data.fingerprint if class_data else "none",
+        "pictures a step": str(settings.batch_size * settings.gradient_accumulation_steps * world),
+        "family": run.family.name,
+        "method": run.method.name,
+        **{f"method.{key}": str(value) for key, value in plain(run.method).items()},
+        **{f"training.{key}": str(value) for key, value in plain(settings).items() if key not in FREE | {"batch_size"}},
+    }
 
 
 def save(run: "Trainer") -> Path | None:
@@ -37,7 +59,7 @@ def snapshot(run: "Trainer") -> checkpoints.Checkpoint:
         "skipped": run.skipped,
         "bad_in_a_row": run.bad_in_a_row,
         "started": run.started,
-        "seconds": run.seconds,
+        "seconds": run.elapsed(),
         "ledger": {loader.role: loader.told() for loader in (run.loader, run.prior) if loader},
         "identity": run.identity,
         "optimizer": numbers,

@@ -1,7 +1,6 @@
 """The loop. It knows no family, no method and no format by name."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -14,33 +13,33 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..config import plain
 from ..data.captioned import Captioned
 from ..data.captions import tidy
 from ..errors import ConfigError, DivergedError, ModelError, Stopped
 from ..families import Family
-from ..methods import Batch, Method, Trained
+from ..methods import Batch, Method
 from ..records import CaptionUse
+from . import best, optimizers, saving
 from . import checkpoint as checkpoints
-from . import optimizers, saving
 from . import stages as staging
+from .cache import Cache
 from .ema import Ema
 from .loader import Loader
 from .notes import notes
 from .processes import ALONE, Processes
+from .progress import Smoothed, beside, memory
 from .randomness import number, stream
 from .settings import TrainSettings
-from .settings_watch import WatchSettings
 from .signals import Signals
+from .size import training_size
 from .stages import Stage
+from .validation import Validation, held_out
 
 MOST_BAD_STEPS = 5
 """Steps in a row without a finite loss and gradient after which a run is given up."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_SCALE = 2.0**12
 """Of fp16 losses: small enough that the first steps of an adapter are not lost, and it grows by itself."""
-FREE = {*WatchSettings.__dataclass_fields__, "disk_cache"} - {"validation_share"}
-"""Settings that change no weight, so that a resumed run may have other ones."""
 
 
 class Trainer:
@@ -48,7 +47,8 @@ class Trainer:
     arguments give the same weights, byte for byte.
 
     `folder` is where checkpoints go; None keeps none. `identity` names base and data by content, so that a resumed run can be
-    refused when they have changed. `only`: rows of `data` to train on. `after_step`: plain functions that are given the trainer
+    refused when they have changed. `validation_data`: pictures that are held out, where
+    `validation_share` does not hold out some of `data`. `after_step`: plain functions that are given the trainer
     after each step of `fit`. Raises the errors of `errors.py`; after Stopped a checkpoint of the very step stands.
     """
 
@@ -60,7 +60,7 @@ class Trainer:
         data: Captioned,
         *,
         class_data: Captioned | None = None,
-        only: Sequence[int] | None = None,
+        validation_data: Captioned | None = None,
         folder: Path | None = None,
         identity: dict[str, str] | None = None,
         processes: Processes = ALONE,
@@ -77,11 +77,11 @@ class Trainer:
         if settings.gradient_checkpointing:
             family.model.enable_gradient_checkpointing()  # type: ignore[operator]
         self.weights = {f"{part.part}.{name}": p for part in self.trained for name, p in part.parameters.items()}
-        self.label_of = {f"{part.part}.{name}": label(part) for part in self.trained for name in part.parameters}
+        self.label_of = {f"{part.part}.{name}": part.label for part in self.trained for name in part.parameters}
         """Trained weight -> the group of the optimizer that holds it."""
-        text = [label(part) for part in self.trained if part.kind == "text"]
-        tokens = [label(part) for part in self.trained if part.kind == "tokens"]
-        self.stages = staging.stages(settings, [label(part) for part in self.trained], text, tokens)
+        text = [part.label for part in self.trained if part.kind == "text"]
+        tokens = [part.label for part in self.trained if part.kind == "tokens"]
+        self.stages = staging.stages(settings, [part.label for part in self.trained], text, tokens)
         self.text_labels = {*text, *tokens}
         forgotten = {label for stage in self.stages for label in stage.forget}
         self.first_weights = {name: p.detach().clone() for name, p in self.weights.items() if self.label_of[name] in forgotten}
@@ -89,22 +89,22 @@ class Trainer:
         half = settings.mixed_precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=FIRST_SCALE, enabled=half)
         told: dict[str, Any] = {"base": (identity or {}).get("base"), "processes": processes, "say": say}
+        only, out = held_out(data.dataset["image_id"][:], settings.validation_share, settings.seed)
         self.loader = Loader(data, family, settings, self.size, role="instance", only=only, **told)
         self.prior = (
             Loader(class_data, family, settings, self.size, role="class", **told)
             if method.wants_prior and class_data is not None
             else None
         )
-        self.identity = {
-            **(identity or {}),
-            "data": data.fingerprint,
-            "class_data": class_data.fingerprint if class_data else "none",
-            "pictures a step": str(settings.batch_size * settings.gradient_accumulation_steps * processes.world),
-            "family": family.name,
-            "method": method.name,
-            **{f"method.{key}": str(value) for key, value in plain(method).items()},
-            **{f"training.{key}": str(value) for key, value in plain(settings).items() if key not in FREE | {"batch_size"}},
-        }
+        self.held = (
+            Loader(validation_data or data, family, settings, self.size, role="instance", only=out or None, **told)
+            if out or validation_data is not None
+            else None
+        )
+        self.validation = (
+            Validation(family, self.objective, self.held.held(), settings.seed, autocast=self.autocast) if self.held else None
+        )
+        self.identity = saving.identity(self, identity or {}, data, class_data)
         self.done, self.skipped = 0, 0
         self.losses: list[float] = []
         self.validations: list[tuple[int, float]] = []
@@ -116,7 +116,8 @@ class Trainer:
         self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         """When the first session of the run began, UTC."""
         self.seconds = 0.0
-        """Wall time of `fit` over all sessions: encoding, steps, checkpoints."""
+        """Wall time of the earlier sessions' `fit`: encoding, steps, checkpoints."""
+        self._began: float | None = None
         self.seconds_a_step = 0.0
         """Wall time of the steps of the last `fit`, its checkpoints included."""
         self.stage: Stage | None = None
@@ -132,36 +133,35 @@ class Trainer:
 
     def fit(self) -> list[float]:
         """Trains to the last step and returns the loss of every step. SIGTERM and SIGINT end it after the step, saved."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         self.fill()
-        recent: deque[float] = deque(maxlen=50)
+        smoothed = Smoothed(self.losses)
         begun, first = time.monotonic(), self.done
         bar = tqdm(total=self.settings.steps, initial=self.done, desc="training", unit="step", disable=not self.progress)
         with bar, Signals() as signals:
             while self.done < self.settings.steps and not self.ended_early:
-                recent.append(self.step())
+                smoothed.add(self.step())
                 bar.update()
-                bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+                if self.done % 10 == 1 and self.progress:
+                    bar.set_postfix_str(beside(smoothed.value, self.rates(), memory(self.device)), refresh=False)
                 every = self.settings.checkpointing_steps
-                due = bool(every) and self.done % every == 0 and self.done < self.settings.steps
-                if caught := self._caught(signals):
-                    self.seconds += time.monotonic() - began
-                    self._stop(caught)
-                if due:
-                    self.seconds, began = self.seconds + time.monotonic() - began, time.monotonic()
-                    self.save()
                 for watch in self.after_step:
                     watch(self)
+                due = bool(every) and self.done % every == 0 and self.done < self.settings.steps
+                if caught := self._caught(signals):
+                    self._stop(caught)
+                if due:
+                    self.save()
         self.seconds_a_step = (time.monotonic() - begun) / max(1, self.done - first)
-        self.seconds += time.monotonic() - began
         self.save()
+        self.seconds, self._began = self.elapsed(), None
         self.give_out()
         return self.losses
 
     def fill(self) -> None:
         """Encodes all pictures (and captions, where the text side is frozen) before the first step; what is not asked again
         leaves the memory."""
-        loaders = [loader for loader in (self.loader, self.prior) if loader is not None]
+        loaders = [loader for loader in (self.loader, self.prior, self.held) if loader is not None]
         also = [tidy(text) for text in self._class_prompts()]
         total = sum(loader.share() for loader in loaders)
         with tqdm(total=total, desc="encoding pictures", unit="picture", disable=not self.progress, leave=False) as bar:
@@ -227,6 +227,27 @@ class Trainer:
             return replace(batch, prior=prior)
         return batch
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The arithmetic of a step."""
+        precision = self.settings.mixed_precision
+        return torch.autocast(self.device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision != "no")
+
+    def measure(self) -> float:
+        """Loss of the held-out pictures with the weights that would be given out now. Raises ConfigError when none are held out."""
+        if self.validation is None:
+            raise ConfigError("no picture is held out", where="training: validation_share", case=1)
+        with self.shown():
+            return self.validation.measure(processes=self.processes).loss
+
+    def rates(self) -> dict[str, float]:
+        """Learning rate of each part that learnt in the last step."""
+        stage, step = self.stage or self.stages[0], max(0, self.done - 1)
+        return {name: staging.rate(stage, step, self.settings, name) for name in stage.parts}
+
+    def elapsed(self) -> float:
+        """Wall time of the run so far, over all its sessions, in seconds."""
+        return self.seconds + (time.monotonic() - self._began if self._began is not None else 0.0)
+
     def _untouched(self) -> AbstractContextManager[Family]:
         method: Any = self.method
         return method.untouched(self.family)
@@ -236,11 +257,11 @@ class Trainer:
         return method.class_prompts if method.prior_by_base else ()
 
     def _loss(self, micro: int) -> Tensor:
-        seed, precision = self.settings.seed, self.settings.mixed_precision
+        seed = self.settings.seed
         generators = [stream(seed, "noise", place) for place in self.loader.places(self.done, micro)]
         with (
             torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []),
-            torch.autocast(self.device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision != "no"),
+            self.autocast(),
         ):
             # dropout layers know the global stream only
             torch.manual_seed(number(seed, "dropout", self.done, micro, *([self.processes.rank] if self.processes.rank else [])))
@@ -260,15 +281,15 @@ class Trainer:
             self.optimizer = optimizers.build(
                 self.settings,
                 [
-                    optimizers.Group(label(part), part.parameters, stage.rates[label(part)])
+                    optimizers.Group(part.label, part.parameters, stage.rates[part.label])
                     for part in self.trained
-                    if label(part) in stage.rates
+                    if part.label in stage.rates
                 ],
             )
         for name, parameter in self.weights.items():
             parameter.requires_grad_(self.label_of[name] in stage.parts)
         earlier = self.stages[: self.stages.index(stage)]
-        for loader in (self.loader, self.prior):
+        for loader in (self.loader, self.prior, self.held):
             if loader is not None:
                 changed = any(self.text_labels.intersection(one.parts) for one in earlier)
                 loader.text_side(learns=bool(self.text_labels.intersection(stage.parts)), changed=changed)
@@ -288,7 +309,7 @@ class Trainer:
     def mode(self, *, training: bool) -> None:
         """Dropout on and the fast memory layout, or as a reader will have it."""
         for part in self.trained:
-            self.family.part(part.part).train(training and self.stage is not None and label(part) in self.stage.parts)
+            self.family.part(part.part).train(training and self.stage is not None and part.label in self.stage.parts)
         # Convolutions run 1.1 to 1.9 times as fast; a reader will have the plain layout, and its last bits.
         self.family.model.to(memory_format=torch.channels_last if training else torch.contiguous_format)  # type: ignore[call-overload]
 
@@ -312,6 +333,8 @@ class Trainer:
         optimizers.mode(self.optimizer, training=False)
         if self.ema is not None:
             self.ema.give_out()
+        if self.settings.early_stop and (step := best.give_out(self)):
+            self.say(f"given out: the weights of step {step}, the best by the held-out pictures")
         self.mode(training=False)
 
     # How it ends
@@ -349,6 +372,15 @@ class Trainer:
         """
         return saving.resume(self, allow)
 
+    def let_go(self) -> None:
+        """Forgets model, weights, optimizer and caches, after the last word on the run has been heard."""
+        self.optimizer.state.clear()
+        self.optimizer.param_groups.clear()
+        self.weights, self.first_weights, self.trained, self.ema, self.validation = {}, {}, [], None, None
+        self.held = self.prior = None
+        self.loader.cache, self.loader.texts = Cache(), Cache()
+        self.family.let_go()
+
     # What happened
 
     def notes(self) -> list[str]:
@@ -358,20 +390,3 @@ class Trainer:
     def ledger(self) -> list[CaptionUse]:
         """Every text that the model was really given, how often, and what the tokenizer cut of it."""
         return [use for loader in (self.loader, self.prior) if loader for use in loader.ledger()]
-
-
-def label(part: Trained) -> str:
-    """What the optimizer calls a trained part: new tokens are a part of their own."""
-    return f"{part.part} tokens" if part.kind == "tokens" else part.part
-
-
-def training_size(family: Family, settings: TrainSettings) -> tuple[int, int]:
-    """Height and width in pixels: as set, or as the base was made. Raises ConfigError when the family cannot take them."""
-    height, width = (settings.resolution * 2)[:2] if settings.resolution else (family.native_size, family.native_size)
-    if height % family.divides or width % family.divides:
-        raise ConfigError(
-            f"{height}x{width} cannot be trained; both must be multiples of {family.divides}",
-            where="training: resolution",
-            case=1,
-        )
-    return height, width
