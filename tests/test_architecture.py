@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hf_diffusion_kit"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-TOP = {"bases", "class_pictures", "export", "hardware", "job", "outcome", "publish", "recipe", "run", "trainers", "watch"}
+TOP = {"bases", "class_pictures", "export", "hardware", "job", "launch", "outcome", "presets", "publish", "recipe", "run", "trainers", "watch"}
 """One file each, where rooms meet; they may import every room and each other."""
 ROOMS = {  # room -> rooms below it that it may import
     "errors": set(),

@@ -288,6 +288,7 @@ def test_an_adapter_that_is_read_in_part_only_is_refused(tmp_path: Path) -> None
         FORMATS["peft"].add(tiny.pipeline(), tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 def test_several_adapters_on_one_part_are_not_guessed_at(tmp_path: Path) -> None:
     family = adapted("sd1", METHOD["plain"])
     family.model.add_adapter(Lora(rank=2).peft_config(["to_q"]), "second")  # type: ignore[operator]

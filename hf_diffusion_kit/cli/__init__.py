@@ -56,6 +56,7 @@ def _main(words: list[str]) -> int:
     common = parser.add_argument_group("output")
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command_line=words)
     module.add_arguments(parser)
     return run(module.run, parser, words[1:], intermixed=getattr(module, "INTERMIXED", False))
 
@@ -81,14 +82,16 @@ def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, wo
 
 def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:
     result = verb(args, lambda text: show(text, aside=args.json))
-    if args.json:
+    if args.json and not result.pop("told_by_another", False):
         text = json.dumps(result, ensure_ascii=False, allow_nan=False)
         show(text if printable(text, sys.stdout) == text else json.dumps(result, allow_nan=False))
     return int(result.get("exit_code", 0))
 
 
 def show(text: str, *, aside: bool = False) -> None:
-    """A line on stdout, or `aside` on stderr."""
+    """A line on stdout, or `aside` on stderr; where several processes share a run, the others say which they are."""
+    rank = os.environ.get("RANK", "0")
+    text = text if rank == "0" else f"[process {rank}] {text}"
     print(text, file=sys.stderr if aside else sys.stdout, flush=True)
 
 

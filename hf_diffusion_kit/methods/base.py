@@ -105,11 +105,15 @@ def answer(family: Family, noised: Noised, cond: Conditioning) -> Tensor:
 
 
 def mean_error(objective: Objective, noised: Noised, answer_BCHW: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:
-    """Of each sample the mean over all places, or over those the mask weighs; then the mean over weighted samples."""
+    return sample_errors(objective, noised, answer_BCHW, mask_B1HW).mean()
+
+
+def sample_errors(objective: Objective, noised: Noised, answer_BCHW: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:
+    """error_B, weighted: of each sample the mean over all places, or over those the mask weighs."""
     error_BCHW = objective.error(answer_BCHW, noised)
     if mask_B1HW is None:
         error_B = error_BCHW.flatten(1).mean(1)
     else:
         mask_BCHW = mask_B1HW.to(error_BCHW).expand_as(error_BCHW)
         error_B = (error_BCHW * mask_BCHW).flatten(1).sum(1) / mask_BCHW.flatten(1).sum(1).clamp(min=1e-6)
-    return (error_B * noised.weight_B).mean()
+    return error_B * noised.weight_B

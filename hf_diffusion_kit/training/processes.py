@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from .asked import ASKED
 
 LONGEST_WAIT = timedelta(hours=12)
 """How long a process waits for the others: one of them may be drawing class pictures meanwhile."""
-ASKED = "HFDK_PROCESSES"
-"""How many processes `hfdk train --processes` started; what comes up is held against it."""
 
 
 @dataclass(frozen=True)
