@@ -113,7 +113,7 @@ def _train(
         recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
     for line in trainer.loader.buckets.lines() if recipe.training.buckets else []:
         say(line)
-    watch = Watch(trainer, recipe, folder, shots, before, say)
+    watch = Watch(trainer, recipe, folder, shots, before, f"{base.pinned.id} + {recipe.method.name}", say)
     try:
         trainer.fit()
     finally:

@@ -16,6 +16,7 @@ from .data import Captioned
 from .data.captions import tidy
 from .errors import ModelError
 from .evaluation import Shot, draw, pixels
+from .evaluation.progress_sheet import add_row
 from .families import Family
 from .formats import FORMATS
 from .hardware import checkout_commit, hardware, versions
@@ -47,6 +48,10 @@ class Outcome:
     """What else is to be said, a sentence each."""
 
     @property
+    def title(self) -> str:
+        return f"{self.base.pinned.id} + {self.recipe.method.name}"
+
+    @property
     def hints(self) -> Mapping[str, object]:
         return self.trainer.objective.hints()
 
@@ -73,7 +78,11 @@ def finish(told: Outcome) -> Run:
         raise ModelError(
             f"opens as another model than was trained: pixels differ by {apart:.3f}", where=written[0].files[0], case=4
         )
-    gallery = save_gallery(told, draw(fresh, told.shots, title="gallery after" if told.progress else None))
+    after = draw(fresh, told.shots, title="gallery after" if told.progress else None)
+    gallery = save_gallery(told, after)
+    if told.recipe.training.sample_steps != 0:  # the last row, from the files
+        count = told.recipe.training.sample_pictures
+        add_row(told.folder, facts.steps, told.shots[:count], after[:count], title=told.title)
     pairs = [(path, form.name) for one, form in zip(written, forms, strict=True) for path in one.files]
     weights = [
         Weights(path.relative_to(told.folder).as_posix(), name, file_sha256(path), path.stat().st_size) for path, name in pairs
@@ -109,7 +118,7 @@ def save_gallery(told: Outcome, after: Sequence[Image.Image]) -> list[Shown]:
         shown.append(Shown(after_name, shot.caption, shot.seed, shot.steps, shot.guidance, before_name))
     rows = [[Cell(picture) for picture in told.before]]
     rows.append([Cell(picture, shot.caption) for picture, shot in zip(after, told.shots, strict=True)])
-    page = sheet(rows, row_labels=("before", "after"), title=f"{told.base.pinned.id} + {told.recipe.method.name}")
+    page = sheet(rows, row_labels=("before", "after"), title=told.title)
     page.save(folder / "before_after.png")
     return shown
 

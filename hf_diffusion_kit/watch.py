@@ -35,6 +35,7 @@ class Watch:
     """Drawn anew for each row of images/progress.png."""
     before: Sequence[Image.Image]
     """The base's own pictures of the shots: the first row."""
+    title: str = ""
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
 
@@ -51,10 +52,6 @@ class Watch:
             if settings.sample_steps != 0:
                 add_row(self.folder, 0, self.shots, list(self.before)[: len(self.shots)], title=self.title)
         run.after_step.append(self.after_step)
-
-    @property
-    def title(self) -> str:
-        return f"{self.recipe.base.id.rstrip('/').rsplit('/', 1)[-1]} + {self.recipe.method.name}"
 
     def after_step(self, run: Trainer) -> None:
         settings = self.recipe.training

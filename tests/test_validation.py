@@ -4,7 +4,7 @@ Shape suffixes: B batch, R G pixel height and width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -68,15 +68,30 @@ def test_it_is_the_weighted_error_at_the_middles_of_the_strata(gamma: float | No
     torch.testing.assert_close(torch.tensor(measured.loss), by_hand.mean())
 
 
-def test_the_same_bits_in_another_process_and_after_anything_else() -> None:
-    first, _ = family(dropout=0.5)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_same_bits_in_another_session_and_after_anything_else(name: str) -> None:
+    first, _ = family(name, dropout=0.5)
     told = validation(first).measure()
     assert len(told.levels) == 8 and told.loss == float(torch.tensor(told.loss))
     torch.manual_seed(1234)  # what a session has drawn must not matter
     torch.randn(7)
-    again, _ = family(dropout=0.5)
+    again, _ = family(name, dropout=0.5)
     assert validation(again).measure() == told
     assert Validation(again, again.objective(), held(again), seed=4).measure() != told
+
+
+def test_a_mask_weighs_the_places() -> None:
+    made, _ = family()
+    one = held(made)[0].batch()
+    mask_B1HW = torch.zeros_like(one.latents_BCHW[:, :1])
+    mask_B1HW[..., 3:] = 1
+    heard: list[Tensor] = []
+    objective = made.objective()
+    error = objective.error
+    object.__setattr__(objective, "error", lambda *told: (heard.append(error(*told)), heard[-1])[1])
+    masked = Validation(made, objective, [Held("p0", lambda: replace(one, mask_B1HW=mask_B1HW))], seed=3).measure()
+    assert list(masked.levels.values()) == pytest.approx(heard[0][..., 3:].mean((1, 2, 3)).tolist(), rel=1e-5)
+    assert masked.loss != Validation(made, made.objective(), [Held("p0", lambda: one)], seed=3).measure().loss
 
 
 def test_nothing_of_the_training_is_touched() -> None:

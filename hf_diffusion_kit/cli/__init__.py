@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import KitError, NetworkError, StorageError, nearest
+from .signals import Ended, ended_cleanly
 from .streams import printable, unheard
 
 VERBS = {
@@ -31,7 +32,7 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or that of the error (see `errors.py`)."""
-    with unheard():
+    with unheard(), ended_cleanly():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
 
@@ -75,9 +76,9 @@ def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, wo
         kind = NetworkError if isinstance(error, ConnectionError | TimeoutError) else StorageError
         show(kind(error.strerror or str(error), where=error.filename).line(), aside=True)
         return kind.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         show("stopped", aside=True)
-        return 130
+        return error.exit_code if isinstance(error, Ended) else 130
 
 
 def finish(verb: Callable[..., dict[str, Any]], args: argparse.Namespace) -> int:

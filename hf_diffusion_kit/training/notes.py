@@ -23,7 +23,7 @@ def notes(run: "Trainer") -> list[str]:
         told.append(f"{unseen} of {len(run.loader.rows)} pictures were not reached in {run.done} steps")
     for loader in loaders:
         if dropped := sum(times for (_, text), times in loader.used.items() if not text):
-            told.append(f"{dropped} times {"an" if loader.role == "instance" else "a"} {loader.role} picture was shown without its caption (caption_dropout)")
+            told.append(f"{dropped} times a picture ({loader.role}) was shown without its caption (caption_dropout)")
     known = {(row["image_id"], tidy(text)) for row in run.loader.rows for text in row["captions"]}
     used = known & run.loader.chosen.keys() if run.settings.caption != "all" else known
     if unused := len(known - used):

@@ -1,7 +1,7 @@
 """How well pictures are denoised that are never trained on: always the same pictures, noise levels and noise, so that one number is
 comparable with the next, which the training loss, drawn anew at each step, is not.
 
-Shape suffixes: B batch, C latent channels, H W latent height and width.
+Shape suffixes: B batch, C latent channels, H W latent height and width, L levels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..families import Family
-from ..methods import Batch, denoising_loss
-from ..objectives import Noised, Objective
+from ..methods import Batch
+from ..methods.base import answer, sample_errors
+from ..objectives import Objective
 from .processes import Processes
 from .randomness import number, stream
 
@@ -43,9 +44,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Validation:
-    """`measure()` gives the same bits for the same weights: in a resumed run, at any batch size, whatever was measured before.
+    """`measure()` gives the same bits for the same weights: in a resumed run, at any batch size of the training.
 
-    Every picture goes through the denoiser alone, one level at a time; so it needs no more memory than a step.
+    A picture goes through the denoiser without others, at all its levels at once. Nothing is kept for gradients, so that takes less
+    memory than a step does.
     """
 
     family: Family
@@ -69,42 +71,27 @@ class Validation:
         """`averages`: within it the weights are their moving averages (`ema.swapped()`). `processes` share the pictures; all must call."""
         processes = processes or Processes()
         times_L = self.objective.times(self.levels)
-        losses = [0.0] * (len(self.held) * len(times_L))
+        losses = [0.0] * (len(self.held) * self.levels)
         with torch.no_grad(), averages or nullcontext(), resting(self.family), self.autocast():
             for place in range(processes.rank, len(self.held), processes.world):
-                batch = self.held[place].batch()
-                for level, time in enumerate(times_L):
-                    losses[place * len(times_L) + level] = self._one(self.held[place].image_id, batch, level, time)
+                losses[place * self.levels : (place + 1) * self.levels] = self._one(self.held[place], times_L)
         losses = [loss * processes.world for loss in processes.mean(losses)]  # each place was filled by one of them
-        levels = {time: mean(losses[level :: len(times_L)]) for level, time in enumerate(times_L.tolist())}
+        levels = {time: mean(losses[level :: self.levels]) for level, time in enumerate(times_L.tolist())}
         return Measured(mean(losses), levels)
 
-    def _one(self, image_id: str, batch: Batch, level: int, time: Tensor) -> float:
-        noise = stream(self.seed, "validation", image_id, level)
-        return denoising_loss(self.family, At(self.objective, time[None]), batch, [noise]).item()
+    def _one(self, held: Held, times_L: Tensor) -> list[float]:
+        """The loss of one picture at each level."""
+        batch = held.batch()
+        noise = [stream(self.seed, "validation", held.image_id, level) for level in range(len(times_L))]
+        noised = self.objective.noise_at(often(batch.latents_BCHW, len(times_L)), times_L, noise)
+        cond = {name: often(value, len(times_L)) for name, value in batch.cond.items()}
+        mask = None if batch.mask_B1HW is None else often(batch.mask_B1HW, len(times_L))
+        return sample_errors(self.objective, noised, answer(self.family, noised, cond), mask).float().tolist()
 
 
-@dataclass(frozen=True)
-class At:
-    """An objective at a fixed time."""
-
-    objective: Objective
-    time_B: Tensor
-
-    def noise(self, latents_BCHW: Tensor, generators: Sequence[Generator]) -> Noised:
-        return self.objective.noise_at(latents_BCHW, self.time_B, generators)
-
-    def noise_at(self, latents_BCHW: Tensor, time_B: Tensor, generators: Sequence[Generator]) -> Noised:
-        return self.objective.noise_at(latents_BCHW, time_B, generators)
-
-    def times(self, count: int) -> Tensor:
-        return self.time_B.expand(count)
-
-    def error(self, answer_BCHW: Tensor, noised: Noised) -> Tensor:
-        return self.objective.error(answer_BCHW, noised)
-
-    def hints(self) -> dict[str, object]:
-        return self.objective.hints()
+def often(one: Tensor, count: int) -> Tensor:
+    """A batch of one, as many times."""
+    return one.expand(count, *one.shape[1:]).contiguous()
 
 
 def held_out(image_ids: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
