@@ -49,6 +49,8 @@ class DataRecord:
     hub: Pinned | None = None
     captions: int | None = None
     """Captions that the rows have, no text of a picture counted twice; those missing from the ledger were not used."""
+    buckets: list[dict[str, Any]] = field(default_factory=list)
+    """Where pictures kept their aspect ratios: a row a bucket, as `Buckets.report` tells it."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,10 @@ class RunRecord:
     scores: dict[str, float] = field(default_factory=dict)
     weights: list[Weights] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+    """(step, loss of the pictures that were held out) of each measurement with a finite loss."""
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    """What a reader has to set at the pipeline's scheduler, where training changed the noise schedule."""
     notes: list[str] = field(default_factory=list)
     """What was skipped, cropped, cut or defaulted, one sentence each."""
     started: str = ""

@@ -16,6 +16,7 @@ from PIL import Image
 from hf_diffusion_kit.data import as_captioned, load_captioned
 from hf_diffusion_kit.data.captioned import Captioned
 from hf_diffusion_kit.data.gather import Choice, gather
+from hf_diffusion_kit.data.remote import _caches
 from hf_diffusion_kit.data.subset import Subset
 from hf_diffusion_kit.data.table import Table
 from hf_diffusion_kit.errors import ConfigError, HubError, SourceError
@@ -457,3 +458,9 @@ def test_an_id_is_believed_only_while_the_picture_is_the_same() -> None:
         there = gather(Table(data), Choice(Subset()))
         assert told(there) == [["a red one", "red again"], ["a blue one"]] and len(set(there.dataset["sha256"])) == 2
         assert any(f"1 pictures have a {column!r} that another picture has" in note for note in there.notes)
+
+
+def test_a_cache_in_the_home_of_nobody_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "~nobody-of-this-name/hub")
+    with pytest.raises(SourceError, match="~nobody-of-this-name/hub: nobody has that home folder"):
+        _caches()

@@ -87,6 +87,8 @@ TEXT = {
 }
 LINES = {".csv", ".jsonl"}
 """Text that may be long, for a dataset has a line a picture; it is read to the end."""
+VOCABULARY = {"vocab.json", "merges.txt", "tokenizer.json"}
+"""A tokenizer's words: CLIP's are 49,408, and whoever is called like one of them may publish a pipeline all the same."""
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 PRIVATE_EXIF = {
     0x013B: "author",
@@ -143,7 +145,8 @@ def scan_file(path: Path, *, shown: str | None = None, names: frozenset[str] | N
     packed = path.suffix.lower() == ".parquet"
     # In the raw bytes of pictures a short name turns up by chance; what is written there was read as text before.
     unnamed = {kind: pattern for kind, pattern in wanted.items() if kind != NAME}
-    parts = [(readable_parts(path), wanted), *([(windows(path), unnamed)] if packed else [])]
+    told = unnamed if path.name in VOCABULARY else wanted
+    parts = [(readable_parts(path), told), *([(windows(path), unnamed)] if packed else [])]
     for base, data, kinds in ((base, data, kinds) for pieces, kinds in parts for base, data in pieces):
         for kind, pattern in kinds.items():
             if kind not in findings and (match := first(kind, pattern, data)):
