@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 GAP, MARGIN = 12, 20
 """Pixels between cells and around the page."""
+ABOVE, BELOW = 6, 26
+"""Pixels above a caption and below the longest of a row: it belongs to the picture over it, not to the one under it."""
 CAPTION_LINES = 4
 """A longer caption ends in an ellipsis on the page; the data keep all of it."""
 INK, GREY, FRAME = "#1c1c1e", "#6b6b70", "#d8d8dc"
@@ -15,8 +17,14 @@ FACES = (
     Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
     Path("/System/Library/Fonts/Helvetica.ttc"),
     Path("C:/Windows/Fonts/segoeui.ttf"),
+    Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"),
+    Path("/System/Library/Fonts/Supplemental/Arial Unicode.ttf"),
+    Path("C:/Windows/Fonts/msyh.ttc"),
 )
-"""Fonts with more letters than the one in Pillow, which is the fallback; a file that is not there is not used."""
+"""Fonts with more letters than the one in Pillow, which is the fallback; a file that is not there is not used. The first is taken that
+has all letters of a caption, else the first that is there."""
+NO_LETTER = "\U0010fffe"
+"""A font shows it as it shows every letter that it lacks."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -28,6 +36,8 @@ class Cell:
     picture: Image.Image
     caption: str = ""
     """Shown under the picture, wrapped to its width."""
+    lines: int = CAPTION_LINES
+    """Most lines of the caption."""
 
 
 def sheet(
@@ -38,13 +48,19 @@ def sheet(
     column_labels: Sequence[str] = (),
     cell: int = 160,
 ) -> Image.Image:
-    """A labelled grid, one list of cells a row. `cell`: side in pixels of the square into which each picture is fitted whole."""
-    title_font, label_font, font = _font(22), _font(15), _font(max(11, min(14, cell // 13)))
+    """A labelled grid, one list of cells a row. `cell`: side in pixels of the square into which each picture is fitted whole; it stands
+    on its caption, flush left with it."""
+    size = max(11, min(14, cell // 13))
+    title_font, label_font = _font(22, title), _font(15, " ".join([*row_labels, *column_labels]))
+    fonts = [[_font(size, item.caption) for item in row] for row in rows]
     columns = max([len(row) for row in rows] + [len(column_labels), 1])
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    captions = [[_wrap(ruler, item.caption, font, cell) for item in row] for row in rows]
+    captions = [
+        [_wrap(ruler, item.caption, font, cell, lines=item.lines) for item, font in zip(row, chosen, strict=True)]
+        for row, chosen in zip(rows, fonts, strict=True)
+    ]
     pictures = [[_fit(item.picture, cell) for item in row] for row in rows]
-    line = _line_height(font)
+    line = max((_line_height(font) for row in fonts for font in row), default=0)
     label_line = _line_height(label_font)
     labels = [_wrap(ruler, text, label_font, 130, lines=6) for text in row_labels]
     label_width = max((ruler.textlength(part, label_font) for label in labels for part in label), default=0)
@@ -55,15 +71,16 @@ def sheet(
     head_height = max((len(part) for part in head), default=0) * label_line
     top = MARGIN + len(titles) * _line_height(title_font) + (GAP if titles else 0) + head_height + (6 if head_height else 0)
     tall = [max((picture.height for picture in row), default=0) for row in pictures]
-    heights = [high + (6 + line * max(map(len, texts)) if any(texts) else 0) for high, texts in zip(tall, captions, strict=True)]
-    page = Image.new("RGB", (width, top + sum(heights) + GAP * max(0, len(rows) - 1) + MARGIN), "white")
+    heights = [high + (ABOVE + line * max(map(len, texts)) if any(texts) else 0) for high, texts in zip(tall, captions, strict=True)]
+    gaps = [BELOW if any(texts) else GAP for texts in captions]
+    page = Image.new("RGB", (width, top + sum(heights) + sum(gaps[:-1]) + MARGIN), "white")
     draw = ImageDraw.Draw(page)
     for n, part in enumerate(titles):
         draw.text((MARGIN, MARGIN + n * _line_height(title_font)), part, INK, title_font)
     for column, label in enumerate(head):
         for n, part in enumerate(label):
             y = top - 6 - (len(label) - n) * label_line
-            draw.text((left + column * (cell + GAP) + cell / 2, y), part, GREY, label_font, anchor="ma")
+            draw.text((left + column * (cell + GAP), y), part, GREY, label_font)
     y = top
     for number, (row, texts, high, height) in enumerate(zip(pictures, captions, tall, heights, strict=True)):
         if number < len(labels):
@@ -72,13 +89,13 @@ def sheet(
                 draw.text((left - GAP, first + n * label_line), part, GREY, label_font, anchor="ra")
         for column, (picture, text) in enumerate(zip(row, texts, strict=True)):
             x = left + column * (cell + GAP)
-            corner = (x + (cell - picture.width) // 2, y + (high - picture.height) // 2)
+            corner = (x, y + high - picture.height)
             page.paste(picture, corner)
             box = (corner[0] - 1, corner[1] - 1, corner[0] + picture.width, corner[1] + picture.height)
             draw.rectangle(box, outline=FRAME)
             for n, part in enumerate(text):
-                draw.text((x, y + high + 6 + n * line), part, INK, font)
-        y += height + GAP
+                draw.text((x, y + high + ABOVE + n * line), part, INK, fonts[number][column])
+        y += height + gaps[number]
     return page
 
 
@@ -99,11 +116,19 @@ def _fit(picture: Image.Image, cell: int) -> Image.Image:
     return picture.convert("RGB").resize(size, Image.Resampling.NEAREST if tiny else Image.Resampling.LANCZOS)
 
 
-def _font(size: int) -> Font:
-    for face in FACES:
-        if face.is_file():
-            return ImageFont.truetype(str(face), size)
-    return ImageFont.load_default(size)
+def _font(size: int, text: str = "") -> Font:
+    """One that has the letters of the text, as far as there is any."""
+    there = [face for face in FACES if face.is_file()]
+    for face in there if len(there) > 1 else ():
+        font = ImageFont.truetype(str(face), size)
+        if _has_all(font, text):
+            return font
+    return ImageFont.truetype(str(there[0]), size) if there else ImageFont.load_default(size)
+
+
+def _has_all(font: ImageFont.FreeTypeFont, text: str) -> bool:
+    nothing = bytes(font.getmask(NO_LETTER))
+    return all(bytes(font.getmask(letter)) != nothing for letter in {*text[:2000]} if not letter.isspace())
 
 
 def _line_height(font: Font) -> int:

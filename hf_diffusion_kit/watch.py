@@ -50,7 +50,8 @@ class Watch:
             self.trackers = Trackers(chosen(settings.report_to), self.folder, self.recipe.public(), **told)
             cut_rows(self.folder, run.done)
             if settings.sample_steps != 0:
-                add_row(self.folder, 0, self.shots, list(self.before)[: len(self.shots)], title=self.title)
+                paths = add_row(self.folder, 0, self.shots, list(self.before)[: len(self.shots)], title=self.title)
+                self.trackers.pictures(paths, [shot.caption for shot in self.shots], 0)
         run.after_step.append(self.after_step)
 
     def after_step(self, run: Trainer) -> None:
@@ -62,7 +63,8 @@ class Watch:
         every = settings.checkpointing_steps if settings.sample_steps is None else settings.sample_steps
         if every and run.done % every == 0 and run.done < settings.steps:
             self._sample(run)
-        if settings.checkpointing_steps and run.done % settings.checkpointing_steps == 0:
+        if settings.checkpointing_steps and run.done % settings.checkpointing_steps == 0 and run.processes.main:
+            self.log.sync()  # the checkpoint that follows must not be ahead of it
             self._plot()
 
     def end(self) -> None:

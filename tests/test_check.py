@@ -89,6 +89,16 @@ def test_modes_and_names_of_another_format_are_counted(tmp_path: Path) -> None:
     assert report.misnamed == ("png.jpg (is a PNG)",) and report.flawless
 
 
+def test_skipping_is_advised_for_pictures_alone(tmp_path: Path) -> None:
+    mine = metadata(fill(tmp_path, ["a.jpg", "b.jpg"]), [("a.jpg", "x"), ("b.jpg", "y")])
+    (mine / "b.jpg").write_bytes(b"")
+    assert any("--on-bad-image skip goes on without such pictures" in advice for advice in check(mine).advice)
+    (mine / "metadata.jsonl").write_text('{"file_name": "a.jpg",,}\n')
+    assert check(mine).advice == ("2 files cannot be used: mend or remove what is named above",)
+    fill(mine, ["a.jpg", "b.jpg"])
+    assert check(mine).advice == ("1 file cannot be used: mend or remove what is named above",)
+
+
 def test_pictures_that_look_the_same_are_paired_and_shown(tmp_path: Path) -> None:
     fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
     (tmp_path / "a-again.jpg").write_bytes(encoded(picture(0).resize((96, 64)), quality=60))

@@ -1,25 +1,31 @@
-"""run.json -> README.md of an adapter's repository, by the Hub's rules for what its pages show."""
+"""run.json -> README.md of a run's repository, by the Hub's rules for what its pages show."""
 
-from collections import Counter
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
 import tomlkit
 
-from ..records import CaptionUse, Pinned, RunRecord
-from .limits import EMBEDDED, limits
-from .markdown import Markdown, code, fenced, inline, literal
+from ..records import Pinned, RunRecord
+from .chosen import chosen
+from .ledger import caption_facts, most_used
+from .limits import is_embedded, limits
+from .made import adapter, formats, headline, is_whole, listed, method_settings, new_words, tags, this
+from .markdown import Markdown, code, fenced, inline
 from .page import counted, page
+from .snippet import snippet
 
-METHODS = {"lora": "LoRA", "dreambooth": "DreamBooth LoRA"}
-"""How a method is called in a sentence; another one by its own name."""
 MOST_USED = 5
 """Captions that are shown; run.json has all of them."""
+LOSS, PROGRESS = "images/loss.png", "images/progress.png"
 
 
-def model_card(record: RunRecord, repo_id: str) -> str:
-    """The whole README.md. A section without facts is left out; text from the record is never read as Jinja, HTML or Markdown."""
-    return page("lora.md.jinja", metadata(record), facts(record, repo_id), made_from="run.json")
+def model_card(record: RunRecord, repo_id: str, pages: Collection[str] = ()) -> str:
+    """The whole README.md. A section without facts is left out; text from the record is never read as Jinja, HTML or Markdown.
+
+    `pages`: which of images/loss.png and images/progress.png lie beside it.
+    """
+    return page("model.md.jinja", metadata(record), facts(record, repo_id, pages), made_from="run.json")
 
 
 def metadata(record: RunRecord) -> dict[str, Any]:
@@ -31,40 +37,54 @@ def metadata(record: RunRecord) -> dict[str, Any]:
     if base.license == "other" and base.on_hub:
         told |= {"license_name": f"{base.id.split('/')[-1].lower()}-license", "license_link": f"https://huggingface.co/{base.id}"}
     if base.on_hub:
-        told |= {"base_model": base.id, "base_model_relation": "adapter"}
+        told |= {"base_model": base.id, "base_model_relation": "finetune" if is_whole(record) else "adapter"}
     if data.hub and data.hub.on_hub:
         told["datasets"] = [data.hub.id]
-    tags = ["text-to-image", "diffusers", "lora", "template:sd-lora", record.method, "hf-diffusion-kit"]
-    told["tags"] = list(dict.fromkeys(tags))
-    if record.method == "dreambooth" and (subject := most_used(record)):
+    told["tags"] = tags(record, family=not is_embedded(base))
+    if triggers := new_words(record):
+        told["instance_prompt"] = ", ".join(triggers)
+    elif record.method.startswith("dreambooth") and (subject := most_used(record)):
         told["instance_prompt"] = subject[0].text
     if record.gallery:
         told["widget"] = [{"text": shown.caption, "output": {"url": shown.file}} for shown in record.gallery]
     return told
 
 
-def facts(record: RunRecord, repo_id: str) -> dict[str, Any]:
+def facts(record: RunRecord, repo_id: str, pages: Collection[str]) -> dict[str, Any]:
     """What the template names. `Markdown` values go in as they are, all others are escaped."""
+    using = snippet(record, repo_id)
+    weights = [file for file in record.weights if file.file.endswith(".safetensors")]
     return {
         "record": record,
         "title": repo_id.split("/")[-1],
-        "method": METHODS.get(record.method, record.method),
-        "base": base_link(record.base_model),
-        "embedded": record.base_model.id in EMBEDDED and not record.base_model.on_hub,
+        "headline": headline(record, base_link(record.base_model)),
+        "with_it": "by this model" if is_whole(record) else f"with {this(record)}",
         "compared": [shown for shown in record.gallery if shown.before],
         "draws": draws(record),
-        "snippet": fenced(snippet(record, repo_id), "python") if record.weights else None,
+        "words": words(record),
+        "needs": Markdown(
+            listed([code(name) for name in ("diffusers", "transformers", *(("peft",) if adapter(record) else ()))])
+        ),
+        "by_peft": "peft" in formats(record),
+        "snippet": fenced(using, "python") if using else None,
+        "chosen": chosen(record),
+        "parameters": {trained(part): count for part, count in record.parameters.items()},
+        "loss": LOSS if LOSS in pages else None,
+        "progress": PROGRESS if PROGRESS in pages else None,
         "settings": fenced(as_toml(record.settings), "toml"),
         "again": fenced("\n".join(filter(None, (record.data.recipe, record.command)))),
         "captions": {role: told for role in ("instance", "class") if (told := caption_facts(record, role))},
         "shown_captions": most_used(record)[:MOST_USED],
+        "weights": weights,
+        "other_files": [file for file in record.weights if file not in weights],
+        "whole": is_whole(record),
         "limits": limits(record),
     }
 
 
 def base_link(base: Pinned) -> Markdown:
     if not base.on_hub:
-        known = "a small Stable Diffusion that comes with hf-diffusion-kit" if base.id in EMBEDDED else "which is not on the Hub"
+        known = "a small Stable Diffusion that comes with hf-diffusion-kit" if is_embedded(base) else "which is not on the Hub"
         return Markdown(f"{code(base.id)}, {known}")
     at = f"/tree/{base.revision}" if base.revision else ""
     commit = f" at commit {code(base.revision[:12])}" if base.revision else ""
@@ -77,46 +97,17 @@ def draws(record: RunRecord) -> str:
     return ", ".join(f"{counted(steps, 'step')}, guidance {guidance:g}" for steps, guidance in kinds) if len(kinds) == 1 else ""
 
 
-def snippet(record: RunRecord, repo_id: str) -> str:
-    """Runs as it stands; it draws the first picture of the gallery again."""
-    base, weights = record.base_model, next((w for w in record.weights if w.format == "diffusers-lora"), record.weights[0])
-    imports, opened = ["import torch", "from diffusers import DiffusionPipeline"], literal(base.id)
-    if base.on_hub:
-        opened += f", revision={literal(base.revision)}" if base.revision else ""
-    elif base.id in EMBEDDED:
-        imports.append("from hf_diffusion_kit.digits import path  # pip install hf-diffusion-kit")
-        opened = f"path({opened})"
-    else:
-        imports, opened = [*imports, "", f"BASE = {opened}  # your copy of the base: its folder"], "BASE"
-    lines = [
-        *imports,
-        "",
-        f"pipe = DiffusionPipeline.from_pretrained({opened})",
-        f"pipe.load_lora_weights({literal(repo_id)}, weight_name={literal(weights.file)})",
-    ]
-    subjects = most_used(record)
-    if record.gallery:
-        shown = record.gallery[0]
-        size = resolution(record)
-        lines += [
-            "picture = pipe(",
-            f"    {literal(shown.caption)},",
-            *([f"    height={size[0]},", f"    width={size[1]},"] if size else []),
-            f"    num_inference_steps={shown.steps},",
-            f"    guidance_scale={shown.guidance},",
-            f"    generator=torch.Generator().manual_seed({shown.seed}),",
-            ").images[0]",
-        ]
-    elif subjects:
-        lines.remove("import torch")
-        lines.append(f"picture = pipe({literal(subjects[0].text)}).images[0]")
-    return "\n".join([*lines, *(['picture.save("picture.png")'] if record.gallery or subjects else [])])
+def words(record: RunRecord) -> list[tuple[str, int, str]]:
+    """(new word, its vectors, the known word that it began as or nothing)."""
+    method = method_settings(record)
+    begun, vectors = method.get("initializer") or (), int(method.get("vectors", 1))
+    return [(word, vectors, begun[place] if place < len(begun) else "") for place, word in enumerate(new_words(record))]
 
 
-def resolution(record: RunRecord) -> tuple[int, int] | None:
-    """Height and width that the run was set to; None where it took the base's own."""
-    told = record.settings.get("training", {}).get("resolution")
-    return (*told, *told)[:2] if told else None
+def trained(part: str) -> str:
+    """A part's trained numbers, as a row of the table is called."""
+    place = part.removesuffix(" tokens")
+    return f"trained numbers in {place}" if place == part else f"trained numbers of new words in {place}"
 
 
 def as_toml(settings: dict[str, Any]) -> str:
@@ -127,33 +118,3 @@ def as_toml(settings: dict[str, Any]) -> str:
         if section != "publish"
     }
     return tomlkit.dumps(told)
-
-
-def most_used(record: RunRecord) -> list[CaptionUse]:
-    """The captions of the subject, the most used first; a text that several pictures share is one line."""
-    times: Counter[str] = Counter()
-    first: dict[str, CaptionUse] = {}
-    for use in record.captions:
-        if use.role == "instance" and use.text and use.times:
-            times[use.text] += use.times
-            first.setdefault(use.text, use)
-    ranked = sorted(first.values(), key=lambda use: -times[use.text])
-    return [CaptionUse("", "", use.text, times[use.text], use.tokens, use.tokens_cut) for use in ranked]
-
-
-def caption_facts(record: RunRecord, role: str) -> dict[str, int] | None:
-    """Counts over the caption ledger; None when nothing of this role was shown."""
-    lines = [use for use in record.captions if use.role == role]
-    seen = [use for use in lines if use.text and use.times]
-    if not lines:
-        return None
-    known = record.data.captions if role == "instance" and record.data.captions is not None else sum(bool(u.text) for u in lines)
-    return {
-        "pictures": len({use.image_id for use in lines if use.times}),
-        "seen": len(seen),
-        "times": sum(use.times for use in seen),
-        "cut": sum(bool(use.tokens_cut) for use in seen),
-        "tokens_cut": sum(use.tokens_cut for use in seen),
-        "unused": max(0, known - len(seen)),
-        "emptied": sum(use.times for use in lines if not use.text),
-    }

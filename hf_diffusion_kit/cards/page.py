@@ -14,7 +14,7 @@ from .merge import END, begin
 def page(template: str, metadata: dict[str, Any], facts: dict[str, Any], *, made_from: str) -> str:
     """`template`: a file of this room. `facts`: what it names; `Markdown` values go in as they are, all others are escaped."""
     jinja = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=inline)
-    jinja.filters |= {"code": code, "amount": amount, "count": counted, "address": address, "link": link}
+    jinja.filters |= {"code": code, "amount": amount, "count": counted, "address": address, "link": link, "percent": percent}
     # Compiled from the package's own file only; facts go in as values, and a value is never compiled.
     text = jinja.from_string(Path(__file__).with_name(template).read_text(encoding="utf-8")).render(facts)
     body = "\n".join(line.rstrip() for line in text.strip().splitlines())
@@ -29,6 +29,10 @@ def address(path: str) -> Markdown:
 def counted(number: int, one: str, many: str = "") -> str:
     """1 step, 1,000 steps."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {many or one + 's'}"
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}"
 
 
 def amount(value: Any, unit: str = "") -> str:

@@ -167,7 +167,7 @@ def counter(base: str | None) -> tuple[Callable[[str], int] | None, int]:
 def told(report: Any, say: Callable[[str], None]) -> None:
     if report.pictures:
         sizes = " to ".join(dict.fromkeys(f"{width}x{height}" for width, height in (report.smallest, report.largest)))
-        say(f"{report.pictures} pictures ({sizes}) with {report.captions} captions, read as {report.source}")
+        say(f"{things(report.pictures, 'picture')} ({sizes}) with {things(report.captions, 'caption')}, read as {report.source}")
         say(f"modes: {counted(report.modes)}")
     if report.sets:
         say(f"splits: {counted(report.sets)}")
@@ -207,6 +207,10 @@ def listed(names: Iterable[str]) -> str:
     return f"{len(names)} ({', '.join(names[:NAMED])}{more})"
 
 
+def things(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
 def counted(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
@@ -216,14 +220,18 @@ def how(pair: Any) -> str:
 
 
 def contact_sheet(report: Any, folder: Any, seen: list[Any]) -> Any:
-    """What is broken first, as empty frames with their reason, then pictures as they are found."""
-    from PIL import Image
+    """What is broken first, as crossed frames with their reason, then pictures as they are found."""
+    from PIL import Image, ImageDraw
 
     from ..sheet import Cell, grid
 
-    bad = [Cell(Image.new("RGB", (200, 130), "#f6dcd8"), f"{fault.name}: {fault.what}") for fault in report.broken[: SHOWN // 2]]
+    frame = Image.new("RGB", (200, 130), "#f6dcd8")
+    for line in ((0, 0, 199, 129), (0, 129, 199, 0)):
+        ImageDraw.Draw(frame).line(line, "#e0b4ad", 2)
+    bad = [Cell(frame, f"{fault.name}: {fault.what}", lines=8) for fault in report.broken[: SHOWN // 2]]
     cells = [*bad, *seen[: SHOWN - len(bad)]]
-    title = f"{folder.resolve().name}: {report.pictures} pictures, {len(report.broken)} broken"
+    shown = f", {len(cells)} are shown" if len(cells) < report.pictures + len(report.broken) else ""
+    title = f"{folder.resolve().name}: {things(report.pictures, 'picture')}, {len(report.broken) or 'none'} broken{shown}"
     return grid(cells or [Cell(Image.new("RGB", (200, 130), "white"), "no picture")], title=title, cell=200)
 
 
@@ -235,12 +243,13 @@ def side_by_side(report: Any, alike: list[tuple[str, Any, Any]]) -> Any:
 
     cells = []
     for why, *pair in alike:
-        both = Image.new("RGB", (420, 200), "white")
-        for place, one in enumerate(pair):
-            both.paste(ImageOps.pad(one.picture, (205, 200), color="white"), (215 * place, 0))
+        halves = [ImageOps.contain(one.picture, (205, 200)) for one in pair]
+        both = Image.new("RGB", (420, max(half.height for half in halves)), "white")
+        for place, half in enumerate(halves):
+            both.paste(half, (215 * place, both.height - half.height))
         cells.append(Cell(both, f"{pair[0].caption} ~ {pair[1].caption}: {why}"))
     number = len(report.twins) + len(report.leaks)
-    title = f"{number} pair{'s' * (number != 1)} of pictures look the same"
+    title = f"{things(number, 'pair')} of pictures that look the same"
     return grid(
         cells,
         columns=min(3, len(cells)),

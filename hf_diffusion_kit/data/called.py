@@ -9,7 +9,10 @@ from .base import Findings
 def called(folder: Path, findings: Findings, instead: str = "pictures") -> str:
     """The folder's own name, without its path. Where publishing would refuse that (it is the name of this user or machine, or holds
     a token), it is `instead`, and the findings say so."""
-    return harmless(folder.resolve().name, findings, instead)
+    try:
+        return harmless(folder.resolve().name, findings, instead)
+    except (OSError, ValueError):  # no folder can be called so
+        return harmless("", findings, instead)
 
 
 def harmless(name: str, findings: Findings, instead: str = "pictures") -> str:

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _sets(source: str | Path | Captioned, options: dict[str, Any], broken: list[
             door: Source = source_of(path, **told)
             rows = list(door.rows(Subset()))
         except SourceError as error:
-            broken.append(_fault(error, path))
+            broken.append(replace(_fault(error, path), picture=False))
             door, rows = _pictures_alone(path, kind, split)
         if isinstance(door, Coco):
             _unlisted(door, rows)

@@ -15,6 +15,8 @@ class Fault:
     what: str
     """What it really is, or what is wrong with it."""
     fix: str = ""
+    picture: bool = True
+    """False for a file of captions: it has to be mended, for without it nothing can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Report:
 def _advice(report: Report) -> Iterator[str]:
     total = report.pictures
     if report.broken:
-        skip = "; --on-bad-image skip goes on without such pictures"
+        skip = "; --on-bad-image skip goes on without such pictures" if all(fault.picture for fault in report.broken) else ""
         yield f"{_count(report.broken, 'file')} cannot be used: mend or remove what is named above{skip}"
     for reason, names in report.faults.items():
         yield f"{reason}: {len(names)}; {FIXES.get(reason, 'mend them, or leave them: they are left out and counted')}"

@@ -188,7 +188,7 @@ def axis(raw: Sequence[float], shown: Sequence[float]) -> Axis:
         positive = [value for value in (*raw, *shown) if value > 0]
         return Axis(max(low, min(positive), high * 1e-6) / 1.15, high * 1.15, logarithmic=True)
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    bottom = 0.0 if 0 <= low < 0.5 * high else low - room
+    bottom = 0.0 if 0 <= low < 0.25 * high else low - room
     return Axis(bottom, high + room)
 
 

@@ -217,7 +217,8 @@ class Family(ABC):
         for name in untouched:
             self.part(name).to("meta" if self.can_release else "cpu")
         self._released += untouched
-        tidy_memory(self.device)
+        if untouched:
+            tidy_memory(self.device)
         return tuple(untouched)
 
     def recall(self) -> None:

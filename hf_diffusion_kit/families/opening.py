@@ -41,10 +41,11 @@ class Origin:
 def config_of(base: str | Path, part: str | None = None, *, revision: str | None = None) -> dict[str, Any]:
     """What model_index.json says, or a model's own config.json; nothing else is fetched. Raises ModelError."""
     try:
-        if part is None:
-            told = DiffusionPipeline.load_config(base, revision=revision)
-        else:
-            told = PartConfig.load_config(base, subfolder=part, revision=revision)
+        with quiet_loading():
+            if part is None:
+                told = DiffusionPipeline.load_config(base, revision=revision)
+            else:
+                told = PartConfig.load_config(base, subfolder=part, revision=revision)
     except (OSError, ValueError) as error:
         raise opening_failed(base, error) from error
     if not isinstance(told, dict):

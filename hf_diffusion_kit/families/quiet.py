@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,10 @@ def quiet_loading() -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers 0.42 still says to huggingface_hub 2 that it wants no links.
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(levels[0])
         diffusers_logging.set_verbosity(levels[1])
