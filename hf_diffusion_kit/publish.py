@@ -1,19 +1,21 @@
 """From a finished run to a repository: stage what may go, make the card, check that the weights are the verified ones, push once."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from .cards import merge_card, model_card
+from .cards.model_card import LOSS, PROGRESS
 from .errors import HubError, ModelError
 from .hub.choice import open_door, remote_card
 from .hub.plan import put
 from .hub.publish import Pushed, push
 from .records import RunRecord, file_sha256
 
-SHEETS = ("before_after.png", "loss.png", "progress.png")
-"""Pages of images/ that go along with the gallery."""
+BEFORE_AFTER, SAMPLES = "images/before_after.png", "images/samples"
+"""Within the run's folder, as LOSS and PROGRESS are."""
 
 
 def publish(
@@ -38,10 +40,11 @@ def publish(
     if license and not record.base_model.license:
         record = replace(record, base_model=replace(record.base_model, license=license))
     check(record, folder)
-    with open_door(hub, token=token) as door, tempfile.TemporaryDirectory(prefix="hfdk-stage-") as temporary:
+    # In the run's own folder files are linked; elsewhere, perhaps on another disk, gigabytes would be copied.
+    place = folder if os.access(folder, os.W_OK) else None
+    with open_door(hub, token=token) as door, tempfile.TemporaryDirectory(prefix=".stage-", dir=place) as temporary:
         stage = Path(temporary) / "stage"
-        stage_run(record, folder, stage)
-        card = model_card(record, repo_id)
+        card = model_card(record, repo_id, stage_run(record, folder, stage))
         before = remote_card(door, repo_id)
         (stage / "README.md").write_text(merge_card(before, card) if before else card, encoding="utf-8")
         message = commit_message or f"Add {record.method} {record.name}"
@@ -52,7 +55,7 @@ def check(record: RunRecord, folder: Path) -> None:
     """Refuses what was not loaded back, or is no longer what was. Raises ModelError, HubError."""
     if not record.base_model.license:
         raise HubError(
-            f"the licence of the base {record.base_model.id} is not known, and the adapter inherits it",
+            f"the licence of the base {record.base_model.id} is not known, and what was made of it inherits it",
             where=folder / "run.json",
             fix="state it: --license, e.g. --license creativeml-openrail-m",
             case=3,
@@ -73,10 +76,19 @@ def check(record: RunRecord, folder: Path) -> None:
         raise ModelError("holds no weights to publish", where=folder, case=2)
 
 
-def stage_run(record: RunRecord, folder: Path, stage: Path) -> None:
-    """Links what may go into a new folder, never the run's own folder: its checkpoints and paths stay here."""
+def stage_run(record: RunRecord, folder: Path, stage: Path) -> list[str]:
+    """Links what may go into a new folder, never the run's own folder: its checkpoints and paths stay here. Returns the staged
+    pages of pictures."""
+    pages = [page for page in (BEFORE_AFTER, LOSS, PROGRESS) if (folder / page).is_file()]
+    if PROGRESS in pages and looks(folder) < 2:
+        pages.remove(PROGRESS)  # the base alone is no progress
     pictures = {name for shown in record.gallery for name in (shown.file, shown.before) if name}
-    pictures |= {path.relative_to(folder).as_posix() for path in (folder / "images").iterdir() if path.name in SHEETS}
-    for name in [*(weights.file for weights in record.weights), *sorted(pictures)]:
+    for name in [*(weights.file for weights in record.weights), *sorted(pictures), *pages]:
         put(folder / name, stage / name)
     record.save(stage / "run.json")
+    return pages
+
+
+def looks(folder: Path) -> int:
+    """How often a run was looked at: the rows of its images/progress.png."""
+    return len({path.name.rsplit("-", 1)[0] for path in (folder / SAMPLES).glob("step-*.png")})

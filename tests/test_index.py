@@ -4,10 +4,8 @@ import json
 import os
 import pickle
 import random
-import shutil
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,9 @@ import pytest
 
 from hf_diffusion_kit.data import index as index_module
 from hf_diffusion_kit.data.annotations import CAPTIONS, stream
-from hf_diffusion_kit.data.base import Findings
 from hf_diffusion_kit.data.coco import Coco
 from hf_diffusion_kit.data.index import open_index
-from hf_diffusion_kit.data.index_columns import FILES, MANIFEST, SCHEMA, Index, is_whole
-from hf_diffusion_kit.data.query import query
+from hf_diffusion_kit.data.index_columns import FILES, MANIFEST, SCHEMA, is_whole
 from hf_diffusion_kit.data.subset import Subset
 from hf_diffusion_kit.data.where import cache_folder
 from hf_diffusion_kit.errors import SourceError, StorageError
@@ -375,39 +371,6 @@ def test_a_manifest_that_says_something_else_is_damaged(tmp_path: Path, monkeypa
 def test_what_waits_on_disk_while_an_index_is_made_is_gone(tmp_path: Path) -> None:
     folder = open_index(*pair(tmp_path)).folder
     assert {path.name for path in folder.iterdir()} == {*FILES, MANIFEST}
-
-
-ASKED: dict[str, Callable[[Index], object]] = {
-    "length": len,
-    "names": lambda index: index.names,
-    "findings": lambda index: index.findings(),
-    "numbers": lambda index: index.column("width", np.arange(6)),
-    "texts": lambda index: index.column("captions", np.arange(6)),
-    "rows": lambda index: list(index.rows(np.arange(6), None)),
-    "query": lambda index: query(index, Subset(category=("dog",)), Findings()),
-}
-
-
-@pytest.mark.parametrize("asked", ASKED)
-def test_an_index_that_is_gone_says_to_ask_again(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody empties the cache while a stream, or a worker, has an index open."""
-    files = pair(tmp_path)
-    at_rest(monkeypatch)
-    index = open_index(*files)
-    shutil.rmtree(index.folder)
-    with pytest.raises(StorageError, match=r"removed, or damaged, while it was in use\. Fix: ask again: it is made anew\."):
-        ASKED[asked](index)
-    assert ASKED[asked](open_index(*files)) is not None
-    assert ASKED[asked](index) is not None  # the same content has the same folder
-
-
-def test_an_index_that_is_cut_while_it_is_open_is_one_line(tmp_path: Path) -> None:
-    index = open_index(*pair(tmp_path))
-    for name in FILES:
-        (index.folder / name).write_bytes(b"")
-    for name in ("width", "captions", "image_id"):
-        with pytest.raises(StorageError, match="ask again"):
-            index.column(name, np.arange(6))
 
 
 @pytest.mark.parametrize("width", [1 << 40, -1e300, 1e300])

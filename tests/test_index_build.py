@@ -196,7 +196,7 @@ def test_memory_does_not_grow_with_captions_and_objects(naming: str, tmp_path: P
     monkeypatch.setattr(index_spill, "BLOCK", 512)
     monkeypatch.setattr(index_spill, "HELD", 4096)
     for module in (index_build, index_things):
-        monkeypatch.setattr(module, "stream", partial(stream, window=30_000))
+        monkeypatch.setattr(module, "stream", partial(stream, window=10_000))
     name = NAMINGS[naming]
     images = [{"id": name(number), "file_name": f"{number}.jpg", "width": 9, "height": 9} for number in range(100)]
     peaks = []

@@ -192,6 +192,19 @@ def test_a_model_may_change_its_memory_layout_between_steps(name: str) -> None:
     torch.testing.assert_close(run([wide, plain, plain, wide]), run([plain] * 4), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_leaves_every_weight_where_and_how_it_lay(name: str) -> None:
+    """A resumed run has not taken the steps before; what it computes must not depend on layouts that they left behind."""
+    optimizer, parts = built(name)
+
+    def places() -> list[tuple[int, tuple[int, ...]]]:
+        return [(p.data_ptr(), p.stride()) for parameters in parts.values() for p in parameters.values()]
+
+    before = places()
+    walk(optimizer, parts, range(2))
+    assert places() == before
+
+
 def test_gradients_that_lie_otherwise_than_their_weights_are_no_others() -> None:
     optimizer, parts = built("adamw")
     reference, same = built("adamw")

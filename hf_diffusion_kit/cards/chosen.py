@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..records import RunRecord
-from .made import adapter, kind_of_adapter, new_words
+from .made import adapter, adapter_name, new_words
+from .page import percent
 from .snippet import resolution
 
 OPTIMIZERS = {
@@ -14,6 +15,7 @@ OPTIMIZERS = {
     "prodigy": "Prodigy, which finds its own rate",
     "schedulefree": "schedule-free AdamW",
 }
+MEASURES = {"huber": "Huber", "smooth_l1": "smooth L1"}
 MASKS = {"alpha": "only where the pictures are opaque", "files": "only where the masks are white"}
 CAPTIONS = {
     "first": "the first of each picture",
@@ -48,7 +50,7 @@ def method_rows(record: RunRecord, method: Mapping[str, Any]) -> Parts:
         yield (
             "adapter",
             [
-                kind_of_adapter(record, kind),
+                adapter_name(record),
                 f"blocks of {rank}" if kind == "oft" else f"rank {rank}" if rank else "",
                 f"alpha {method['alpha']:g}" if method.get("alpha") else "",
                 "scaled by the root of the rank (rsLoRA)" if method.get("rslora") else "",
@@ -91,7 +93,7 @@ def caption_rows(training: Mapping[str, Any]) -> Parts:
         "captions",
         [
             CAPTIONS.get(training.get("caption", ""), ""),
-            f"{training['caption_dropout']:.3g} of them left empty" if training.get("caption_dropout") else "",
+            f"{percent(training['caption_dropout'])} left empty" if training.get("caption_dropout") else "",
             "tags shuffled" if training.get("caption_shuffle") else "",
             f"the first {kept} in their place" if training.get("caption_shuffle") and kept else "",
             f"given as: {training['caption_template']}" if training.get("caption_template") else "",
@@ -123,8 +125,8 @@ def optimizer_rows(training: Mapping[str, Any], *, tokens: bool) -> Parts:
             [
                 OPTIMIZERS.get(name, name),
                 f"learning rate {training['learning_rate']:g}",
-                f"of the text side {text:g}" if text else "",
-                f"of the new words {own:g}" if own and tokens else "",
+                f"{text:g} on the text side" if text else "",
+                f"{own:g} on the new words" if own and tokens else "",
                 curve.replace("_", " ") if curve != "constant" else "",
                 f"{warmup:,} steps of warm-up" if warmup else "",
             ],
@@ -148,7 +150,7 @@ def loss_rows(training: Mapping[str, Any]) -> Parts:
     yield (
         "loss",
         [
-            f"{kind} ({training.get('huber_c', 0.1):g})" if kind != "l2" else "",
+            f"{MEASURES.get(kind, kind)} (c {training.get('huber_c', 0.1):g})" if kind != "l2" else "",
             f"min-SNR weights (gamma {gamma:g})" if gamma else "",
             "weights of debiased estimation" if training.get("debiased") else "",
         ],
@@ -178,7 +180,7 @@ def held_out_rows(record: RunRecord, training: Mapping[str, Any]) -> Parts:
             f"{before:.4g} at step {begin:,}",
             f"{after:.4g} at step {end:,}" if end != begin else "",
             f"lowest {lowest:.4g} at step {best:,}" if best not in (begin, end) else "",
-            f"{share:.3g} of the pictures were held out" if share else "",
+            f"{percent(share)} of the pictures held out" if share else "",
             f"the files hold the weights of step {best:,}" if out else "",
         ],
     )

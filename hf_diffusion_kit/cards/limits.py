@@ -55,7 +55,9 @@ def forgetting(record: RunRecord) -> list[str]:
             return []
         return ["It was trained without prior preservation: what else is called by the same words may have changed with it."]
     if is_whole(record):
-        return ["Its weights were free to change: what the training pictures do not show may be drawn worse than by the base."]
+        return [
+            "Any of its weights may have changed: what the training pictures do not show may be drawn worse than by the base."
+        ]
     return []
 
 

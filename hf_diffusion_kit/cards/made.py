@@ -7,8 +7,8 @@ from ..records import RunRecord
 from .markdown import Markdown, code, inline
 from .page import counted
 
-ADAPTERS = {"lora": "LoRA", "loha": "LoHa adapter", "lokr": "LoKr adapter", "oft": "OFT adapter"}
-"""Setting `adapter` -> how it is called in a sentence."""
+ADAPTERS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "oft": "OFT"}
+"""Setting `adapter` -> its name."""
 FORMATS = {
     "full": ("pipeline",),
     "dreambooth-full": ("pipeline",),
@@ -75,19 +75,25 @@ def headline(record: RunRecord, base: Markdown) -> Markdown:
         what = f"A {booth or 'full '}fine-tune of {base}, trained on {shown}."
         return Markdown(f"{what} {whole_sentence(record)}")
     named = f"{'a new word' if len(words) == 1 else f'{len(words)} new words'}, {listed([code(word) for word in words])}"
-    if words and (kind := adapter(record)):
-        both = f"A {kind_of_adapter(record, kind)} and {named}"
-        return Markdown(f"{both}, for {base}, learnt together from {shown} (pivotal tuning). They belong together.")
+    if words and adapter(record):
+        both = f"{adapter_noun(record)} and {named}"
+        return Markdown(f"A {both}, for {base}, learnt together from {shown} (pivotal tuning). Load both.")
     if words:
         first = named[0].upper() + named[1:]
         return Markdown(f"{first}, for {base}, learnt from {shown} by textual inversion. The model itself stays as it is.")
-    known = record.method in TAGS
-    kind = kind_of_adapter(record, adapter(record) or "lora") if known else inline(record.method)
+    kind = adapter_noun(record) if record.method in TAGS else inline(record.method)
     return Markdown(f"A {booth}{kind} for {base}, trained on {shown}.")
 
 
-def kind_of_adapter(record: RunRecord, kind: str) -> str:
+def adapter_name(record: RunRecord) -> str:
+    kind = adapter(record) or "lora"
     return "DoRA" if method_settings(record).get("dora") else ADAPTERS.get(kind) or inline(kind)
+
+
+def adapter_noun(record: RunRecord) -> str:
+    """A LoRA is one by itself; the others are adapters."""
+    name = adapter_name(record)
+    return name if name.endswith("oRA") else f"{name} adapter"
 
 
 def whole_sentence(record: RunRecord) -> str:

@@ -32,7 +32,8 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def percent(share: float) -> str:
-    return f"{share:.0%}"
+    """5%, 0.5%."""
+    return f"{100 * share:.3g}%"
 
 
 def amount(value: Any, unit: str = "") -> str:

@@ -19,7 +19,7 @@ def snippet(record: RunRecord, repo_id: str) -> str | None:
         lines.insert(0, "# peft changes the parts in place")
     body = [f"pipe = {call('DiffusionPipeline.from_pretrained', opened)}", *lines, *scheduler(record)]
     if not is_embedded(record.base_model):
-        body.append('# pipe.to("cuda") where there is a GPU')
+        body.append(f"# pipe.to({on_a_gpu(record)}) where there is a GPU")
     drawn = drawing(record)
     return "\n".join([*(["import torch"] if record.gallery else []), *imports, "", *body, *drawn])
 
@@ -41,6 +41,13 @@ def scheduler(record: RunRecord) -> list[str]:
     """Where training changed the noise schedule: the settings that a reader has to make."""
     told = [f"{name}={plain(value)}" for name, value in record.scheduler.items() if name.isidentifier()]
     return [f"pipe.scheduler = {call('type(pipe.scheduler).from_config', ['pipe.scheduler.config', *told])}"] if told else []
+
+
+def on_a_gpu(record: RunRecord) -> str:
+    """In the precision of the run: half of it needs half the memory."""
+    told = record.settings.get("training", {}).get("mixed_precision")
+    half = {"bf16": ", torch.bfloat16", "fp16": ", torch.float16"}.get(str(told), "")
+    return f'"cuda"{half if record.gallery else ""}'
 
 
 def drawing(record: RunRecord) -> list[str]:

@@ -2,13 +2,23 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-HELP = """Write a finished run in another format and load it back: `merged` is the whole pipeline with the adapter folded in, which
-`DiffusionPipeline.from_pretrained` opens; `diffusers-lora` is the adapter alone. Other formats come with a later version."""
+HELP = """Write a finished run in another format and load it back.
+
+  merged             the whole pipeline, with the adapter and the new words folded in: `DiffusionPipeline.from_pretrained` opens it (default)
+  pipeline           the same; it is what a full fine-tune is written as
+  diffusers-lora     the LoRA alone, for `load_lora_weights`
+  peft               the adapter alone (LoRA, LoHa, LoKr or OFT), for peft
+  textual-inversion  the new words alone, for `load_textual_inversion`
+
+The base is opened in float32, and so is a merged pipeline written."""
+
+FORMATS = ("merged", "pipeline", "diffusers-lora", "peft", "textual-inversion")
+"""All that there are (a test holds them against the room that has them); named here, for help must not load torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--format", default="merged", help="merged (default) or diffusers-lora")
+    parser.add_argument("--format", default="merged", help=f"{', '.join(FORMATS)} (default: merged)")
     parser.add_argument("--out", required=True, help="empty folder to write to")
 
 

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="what", required=True, metavar="serve | list")
     serve = parts.add_parser("serve", help="serve it until Ctrl-C")
     serve.add_argument("--port", type=int, default=8800, help="0 takes any free one (default: 8800)")
-    serve.add_argument("--user", default="you", help="the one user, before the / of each repository (default: you)")
+    serve.add_argument("--user", default="you", help="who whoami says one is (default: you); repositories may be under any name")
     for part in (serve, parts.add_parser("list", help="list its repositories")):
         part.add_argument("--dir", type=Path, help="its folder (default: $HFDK_HUB_DIR, or hfdk/hub in your data folder)")
         # `--json` and `--debug` may stand before or after the word; SUPPRESS keeps the one from undoing the other.

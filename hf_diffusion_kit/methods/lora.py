@@ -53,6 +53,7 @@ class Lora(AdapterSettings, Method):
         """The family as it answered before: its adapters are off."""
         parts = [family.part(part) for part, _ in self._wanted(family)]
         layers = [module for part in parts for module in part.modules() if isinstance(module, BaseTunerLayer)]
+        learning = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
         for layer in layers:
             layer.enable_adapters(False)
         try:
@@ -60,6 +61,8 @@ class Lora(AdapterSettings, Method):
         finally:
             for layer in layers:
                 layer.enable_adapters(True)
+            for parameter, learns in learning:  # peft has now set all that are its own to learn
+                parameter.requires_grad_(learns)
 
     def _wanted(self, family: Family) -> list[tuple[str, tuple[str, ...]]]:
         text = [(part, family.targets(self.preset, part)) for part in family.text_encoders if self.text_encoder]
