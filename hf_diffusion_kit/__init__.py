@@ -9,23 +9,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data import Captioned, Subset, load_captioned, load_dataset, register
     from .run import Run
-    from .trainers import DreamBoothTrainer, LoraTrainer
+    from .trainers import DreamBoothTrainer, FullTrainer, LoraTrainer, TextualInversionTrainer
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Captioned": "data",
     "DreamBoothTrainer": "trainers",
+    "FullTrainer": "trainers",
     "LoraTrainer": "trainers",
     "Run": "run",
     "Subset": "data",
+    "TextualInversionTrainer": "trainers",
     "load_captioned": "data",
     "load_dataset": "data",
     "register": "data",
 }
 """Public name -> the room that has it."""
 
-__all__ = ["Captioned", "DreamBoothTrainer", "LoraTrainer", "Run", "Subset", "load_captioned", "load_dataset", "register"]
+__all__ = [
+    "Captioned",
+    "DreamBoothTrainer",
+    "FullTrainer",
+    "LoraTrainer",
+    "Run",
+    "Subset",
+    "TextualInversionTrainer",
+    "load_captioned",
+    "load_dataset",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -124,6 +124,18 @@ def _train(
     return Run.open(folder)
 
 
+def loop(recipe: Recipe, data: Any, *, class_data: Any = None, say: Say = print) -> Trainer:
+    """The loop of a run by itself, for notebooks: nothing is kept, drawn or written. Raises the errors of errors.py."""
+    base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
+    rows = as_captioned(data) if not isinstance(data, str | Path) else load_captioned(data)
+    job = Job(recipe, Path(), base, say, False)
+    family = open_family(job)
+    missing_words(job, rows)
+    classes = None if class_data is None else as_captioned(class_data)
+    told: dict[str, Any] = {"class_data": classes, "identity": {"base": base.identity}, "say": say}
+    return Trainer(family, recipe.method, recipe.training, rows, **told)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time in a folder; a folder of which nothing came is not left behind."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
-from hf_diffusion_kit.errors import ConfigError
+from hf_diffusion_kit.errors import ConfigError, ModelError
 from hf_diffusion_kit.families import FAMILIES, Family
 from hf_diffusion_kit.methods import (
     METHODS,
@@ -421,6 +421,19 @@ def test_what_is_wrong_is_one_line(what: str) -> None:
         act()
     line = told.value.line()
     assert said in line and "\n" not in line and line.startswith("error[E-CLI-")
+
+
+def test_a_family_is_adapted_once() -> None:
+    family = family_of("sd1")
+    method = Pivotal(tokens=("<toy>",), rank=2)
+    method.prepare(family)
+    method.prepare(family)
+    assert len(family.pipe.tokenizer) == 56
+    method.adapt(family, seed=0)
+    with pytest.raises(ModelError, match="the unet has an adapter already. Fix: open the base anew"):
+        method.adapt(family, seed=0)
+    with pytest.raises(ConfigError, match="other words are being trained here. Fix: open the base anew"):
+        TextualInversion(tokens=("<dog>",)).prepare(family)
 
 
 def test_the_same_words_twice_are_known_already() -> None:

@@ -7,6 +7,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Generator, Tensor
 
+from ..errors import ModelError
 from ..families import Family
 from ..objectives import Objective
 from .adapters import AdapterSettings
@@ -70,6 +71,8 @@ class Lora(AdapterSettings, Method):
 
     def _adapt_part(self, family: Family, part: str, targets: tuple[str, ...]) -> Trained:
         model: Any = family.part(part)
+        if getattr(model, "peft_config", None):
+            raise ModelError(f"the {part} has an adapter already", fix="open the base anew", case=4)
         model.add_adapter(self.peft_config(targets))
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         for parameter in parameters.values():

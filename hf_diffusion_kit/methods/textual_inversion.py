@@ -25,7 +25,6 @@ class TextualInversion(Tokens):
         return True
 
     def adapt(self, family: Family, seed: int) -> list[Trained]:
-        self.check(family)
         return self.adapt_tokens(family, seed)
 
     def loss(self, family: Family, objective: Objective, batch: Batch, generators: Sequence[Generator]) -> Tensor:

@@ -55,15 +55,21 @@ class Tokens(Method):
         if not self.tokens:
             raise ConfigError("names no new word", where="method: tokens", fix='tokens = ["<cat-toy>"]', case=1)
         for part, tokenizer in self._sides(family):
-            if not isinstance(embedding(family, part), NewRows):
-                for token in self.tokens:
+            ready = isinstance(embedding(family, part), NewRows)
+            for token in self.tokens:
+                if not ready:
                     self._check_new(tokenizer, token)
+                elif not set(self.names(token)) <= tokenizer.get_added_vocab().keys():
+                    fix = "open the base anew"
+                    raise ConfigError("other words are being trained here", where="method: tokens", fix=fix, case=1)
             for word in filter(None, self.initializer):
                 self._known(tokenizer, word)
 
     def prepare(self, family: Family) -> None:
-        """Adds the words to every tokenizer, and rows of zeros for them to every text encoder. Raises ConfigError."""
+        """Adds the words to every tokenizer, and rows of zeros for them to every text encoder; once. Raises ConfigError."""
         Tokens.check(self, family)
+        if isinstance(embedding(family, family.text_encoders[0]), NewRows):
+            return
         names = [name for token in self.tokens for name in self.names(token)]
         for part, tokenizer in self._sides(family):
             first = len(tokenizer)
@@ -75,8 +81,7 @@ class Tokens(Method):
 
     def adapt_tokens(self, family: Family, seed: int) -> list[Trained]:
         """The new rows, from where they start; all other rows stay as they are, to the bit."""
-        if not isinstance(embedding(family, family.text_encoders[0]), NewRows):
-            self.prepare(family)
+        self.prepare(family)
         generator, trained = Generator().manual_seed(seed), []
         for part, tokenizer in self._sides(family):
             rows = embedding(family, part)

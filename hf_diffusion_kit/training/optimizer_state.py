@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import CheckpointError
-from .optimizers import laid_out_as
+from .layouts import laid_out_as
 
 IN_GROUPS = {
     "Prodigy": ("k", "d", "d_max", "d_hat", "d_numerator", "d_denom"),
