@@ -17,6 +17,7 @@ from .data.captions import tidy
 from .errors import ModelError
 from .evaluation import Shot, draw, pixels
 from .evaluation.progress_sheet import add_row
+from .evaluation.schedule import FOLLOWS, follow
 from .families import Family
 from .formats import FORMATS
 from .hardware import checkout_commit, hardware, versions
@@ -100,12 +101,6 @@ def reopen(told: Outcome, kind: type[Family], dtype: torch.dtype) -> Any:
     return formats.reopen(names, kind, base.location, told.folder, revision=base.revision, dtype=dtype)
 
 
-def follow(pipe: Any, hints: Mapping[str, object]) -> None:
-    """What a reader must set at the scheduler, where training changed the noise schedule."""
-    if hints:
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **hints)
-
-
 def save_gallery(told: Outcome, after: Sequence[Image.Image]) -> list[Shown]:
     folder = told.folder / IMAGES
     folder.mkdir(exist_ok=True)
@@ -165,7 +160,7 @@ def hint_notes(hints: Mapping[str, object]) -> list[str]:
     if not hints:
         return []
     told = ", ".join(f"{name}={value!r}" for name, value in hints.items())
-    return [f"drawn with, and to be drawn with: pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {told})"]
+    return [f"drawn with, and to be drawn with: pipe.scheduler = {FOLLOWS.__name__}.from_config(pipe.scheduler.config, {told})"]
 
 
 def kept_scores(folder: Path, weights: list[Weights]) -> dict[str, float]:

@@ -71,7 +71,9 @@ def sheet(
     head_height = max((len(part) for part in head), default=0) * label_line
     top = MARGIN + len(titles) * _line_height(title_font) + (GAP if titles else 0) + head_height + (6 if head_height else 0)
     tall = [max((picture.height for picture in row), default=0) for row in pictures]
-    heights = [high + (ABOVE + line * max(map(len, texts)) if any(texts) else 0) for high, texts in zip(tall, captions, strict=True)]
+    heights = [
+        high + (ABOVE + line * max(map(len, texts)) if any(texts) else 0) for high, texts in zip(tall, captions, strict=True)
+    ]
     gaps = [BELOW if any(texts) else GAP for texts in captions]
     page = Image.new("RGB", (width, top + sum(heights) + sum(gaps[:-1]) + MARGIN), "white")
     draw = ImageDraw.Draw(page)

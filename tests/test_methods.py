@@ -430,9 +430,9 @@ def test_a_family_is_adapted_once() -> None:
     method.prepare(family)
     assert len(family.pipe.tokenizer) == 56
     method.adapt(family, seed=0)
-    with pytest.raises(ModelError, match="the unet has an adapter already. Fix: open the base anew"):
+    with pytest.raises(ModelError, match=r"the unet has an adapter already. Fix: open the base anew"):
         method.adapt(family, seed=0)
-    with pytest.raises(ConfigError, match="other words are being trained here. Fix: open the base anew"):
+    with pytest.raises(ConfigError, match=r"other words are being trained here. Fix: open the base anew"):
         TextualInversion(tokens=("<dog>",)).prepare(family)
 
 

@@ -163,13 +163,12 @@ def test_the_hub_takes_the_card(name: str, runs: dict[str, Run], published: dict
     card, record = fetched(online_hub, name), runs[name].record
     told = front_matter.read(card)
     assert not card_faults(told) and told["license"] == "mit" and told["pipeline_tag"] == "text-to-image"
-    lora = record.verified[0].format == "diffusers-lora"
-    assert ("lora" in told["tags"], "template:sd-lora" in told["tags"]) == (lora, lora)
-    assert ("textual_inversion" in told["tags"]) == ("textual-inversion" in {line.format for line in record.verified})
-    whole = record.verified[0].format == "pipeline"
+    formats = {line.format for line in record.verified}
+    assert ("lora" in told["tags"]) == ("template:sd-lora" in told["tags"]) == ("diffusers-lora" in formats)
+    assert ("textual_inversion" in told["tags"]) == ("textual-inversion" in formats)
     body = front_matter.split(card)[1].partition("## All settings")[0]
-    assert ("adapter" in body.lower()) != whole or name in ("word", "words")
-    assert ("from_pretrained(BASE)" in body) != whole
+    assert ("adapter" in body.lower()) == bool(formats & {"diffusers-lora", "peft"})
+    assert ("from_pretrained(BASE)" in body) == ("pipeline" not in formats)
     assert not re.search(r"None|\{\{|\{%|\n\n\n", body)
 
 
@@ -177,8 +176,7 @@ def test_the_scheduler_of_a_changed_noise_schedule_is_told(runs: dict[str, Run],
     assert runs["loha"].record.scheduler == {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     code = (published["loha"].with_suffix(".py")).read_text()
     assert "pipe.scheduler = type(pipe.scheduler).from_config(" in code and "rescale_betas_zero_snr=True" in code
-    without = re.sub(r"pipe\.scheduler = .*?\n\)\n", "", code, flags=re.DOTALL)
-    assert "scheduler" not in without
+    assert "scheduler" not in published["lora"].with_suffix(".py").read_text()
 
 
 def test_a_part_that_was_not_loaded_back_is_refused(runs: dict[str, Run]) -> None:
@@ -274,4 +272,4 @@ def test_a_run_is_staged_beside_its_weights(runs: dict[str, Run], monkeypatch: p
 
     monkeypatch.setattr(publish, "push", pushed)
     runs["full"].publish("you/full", hub="local", say=lambda _: None)
-    assert seen == [2] and not list(runs["full"].folder.glob(".stage-*"))
+    assert seen[0] >= 2 and not list(runs["full"].folder.glob(".stage-*"))

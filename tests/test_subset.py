@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -244,11 +245,32 @@ def test_the_old_subset_comes_back_when_the_new_one_cannot_take_its_place(
         ({"crowd": "no"}, "crowd: must be True or False"),
         ({"match": 7}, "match: must be text"),
         ({"caption": 1}, "caption: must be text"),
+        ({"category": 3.5}, "category: must be a name or several, got 3.5"),
+        ({"any_category": True}, "any_category: must be a name or several, got True"),
+        ({"not_category": b"dog"}, "not_category: must be a name or several, got b'dog'"),
+        ({"supercategory": {"animal": 1}}, "supercategory: must be a name or several"),
+        ({"license": [None]}, "license: must be a name or several, got None"),
+        ({"category": ["dog", ["cat"]]}, "category: must be a name or several, got ..cat"),
+        ({"category": ["dog", " "]}, "category: a name is empty"),
+        ({"count": 2**63}, "count: is too large; at most 9223372036854775807"),
+        ({"min_aspect": 10**400}, "min_aspect: is too large"),
+        ({"min_aspect": float("inf")}, "min_aspect: must be finite, got inf"),
+        ({"min_area": float("nan")}, "min_area: must lie between 0 and 1, got nan"),
+        ({"match": "(" * 5000}, "match: .* is no regular expression"),
+        ({"match": "a{99999999999999999999}"}, "match: .* is no regular expression"),
     ],
 )
 def test_a_condition_of_another_type_is_named(told: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Subset(**told)
+
+
+def test_the_same_numbers_and_names_are_one_choice_however_they_are_written() -> None:
+    assert Subset(min_aspect=1).digest == Subset(min_aspect=1.0).digest and Subset(min_aspect=1).words() == ["--min-aspect", "1.0"]
+    told: Any = np.array(["dog", "cat"])
+    assert Subset(category=told).category == Subset(category=(name for name in ("cat", "Dog"))).category == ("cat", "dog")  # type: ignore[arg-type]
+    assert Subset(license=np.int64(4)).license == Subset(license=[4]).license == ("4",)  # type: ignore[arg-type]
+    assert Subset(match="[[a]").match == "[[a]"  # of which Python warns
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -334,6 +356,14 @@ def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) 
     assert load_captioned("coco", **options).notes == ("pictures of another size than their annotations state: 1",)
 
 
+def test_pictures_with_fewer_captions_than_the_one_that_is_wanted_are_counted(tmp_path: Path) -> None:
+    said = "pictures with fewer than 6 captions, of which the last was taken: 11"
+    data = people(tmp_path, caption="nth:6")
+    assert said in data.notes and data.dataset["text"][2] == "a sixth, over two lines" and data.dataset["text"][0] == "caption 4 of 1."
+    assert said in (data.save(tmp_path / "out") / "README.md").read_text()
+    assert not any("fewer" in note for note in people(tmp_path, caption="nth:5").notes)
+
+
 def test_the_sources_are_where_the_list_says() -> None:
     for name, place in SOURCES.items():
         file, _, kind = place.partition(".")
@@ -359,6 +389,59 @@ def test_subset_coco_prints_one_object_and_does_the_same_again(tmp_path: Path, c
     assert main([*words[:-5], "--seed", "1", "--out", f"{tmp_path}/out"]) == 5
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words[:-5], "--seed", "1", "--out", f"{tmp_path}/out", "--overwrite"]) == 0
+
+
+def rows_of(folder: Path) -> Any:
+    return load_captioned(folder).dataset["text"][:]
+
+
+def test_values_that_begin_like_a_flag_are_printed_as_they_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metadata(fill(tmp_path / "-mine", ["a.jpg", "b.jpg"]), [("a.jpg", "one -x"), ("b.jpg", "two")])
+    fill(tmp_path / "-bare", ["a.jpg"])
+    coco(tmp_path / "-set", 4)
+    asked = {
+        "match": ["folder", "./-mine", "--match=-x"],
+        "prompt": ["folder", "./-bare", "--prompt=-a -b c"],
+        "coco": ["coco", "--annotations=-set/annotations", "--images=-set", "--category", "dog"],
+    }
+    for name, words in asked.items():
+        assert main(["subset", *words, "--out", f"{name}-1", "--json"]) == 0
+        recipe = shlex.split(json.loads(capsys.readouterr().out)["recipe"])
+        assert recipe[:2] == ["hfdk", "subset"] and main([*recipe[1:-1], f"{name}-2"]) == 0
+        assert rows_of(tmp_path / f"{name}-1") == rows_of(tmp_path / f"{name}-2")
+        assert main([*recipe[1:-1], f"{name}-1"]) == 0  # the same is there
+        capsys.readouterr()
+    assert Subset(category=("-a", "b")).words() == ["--category=-a", "--category=b"]
+
+
+def test_another_subset_is_known_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(tmp_path / "set", 6)
+    fill(tmp_path / "mine", ["a.jpg"])
+    words = ["subset", "coco", "--annotations", f"{tmp_path}/set/annotations", "--images", f"{tmp_path}/set", "--count", "2"]
+    assert main([*words, "--out", f"{tmp_path}/a"]) == 0
+    mine = ["subset", "folder", f"{tmp_path}/mine", "--prompt"]
+    assert main([*mine, "x", "--out", f"{tmp_path}/b"]) == 0 == main([*mine, "x", "--out", f"{tmp_path}/b"])
+    shutil.rmtree(tmp_path / "set/val2014")  # whoever reads it says so
+    shutil.rmtree(tmp_path / "mine")
+    others = [
+        [*words, "--seed", "1", "--out", f"{tmp_path}/a"],
+        [*words, "--pixels", "none", "--out", f"{tmp_path}/a"],
+        [*words, "--on-bad-image", "skip", "--out", f"{tmp_path}/a"],
+        [*mine, "y", "--out", f"{tmp_path}/b"],
+        [*mine, "x", "--ignore-captions", "--out", f"{tmp_path}/b"],
+        ["subset", "folder", f"{tmp_path}/other", "--prompt", "x", "--out", f"{tmp_path}/b"],
+    ]
+    capsys.readouterr()
+    for other in others:
+        assert main(other) == 5, other
+        assert "holds another subset. Fix: say --overwrite" in capsys.readouterr().err
+        assert main([*other, "--overwrite"]) != 5
+    assert main([*words, "--out", f"{tmp_path}/a"]) == 3  # it may be the same: the pictures would have told
+    (tmp_path / "a/facts.json").write_text("{")
+    assert main([*words, "--out", f"{tmp_path}/a"]) == 5
 
 
 def test_subset_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,8 @@ class Lora(AdapterSettings, Method):
 
     def check(self, family: Family) -> None:
         for part, targets in self._wanted(family):
+            if getattr(family.part(part), "peft_config", None):
+                raise ModelError(f"the {part} has an adapter already", fix="open the base anew", case=4)
             self.check_layers(family.part(part), part, targets)
 
     def adapt(self, family: Family, seed: int) -> list[Trained]:
@@ -71,8 +73,6 @@ class Lora(AdapterSettings, Method):
 
     def _adapt_part(self, family: Family, part: str, targets: tuple[str, ...]) -> Trained:
         model: Any = family.part(part)
-        if getattr(model, "peft_config", None):
-            raise ModelError(f"the {part} has an adapter already", fix="open the base anew", case=4)
         model.add_adapter(self.peft_config(targets))
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         for parameter in parameters.values():

@@ -53,6 +53,10 @@ def check(settings: OptimizerSettings) -> None:
     for beta in ("adam_beta1", "adam_beta2"):
         if getattr(settings, beta) >= 1:
             raise ConfigError(f"must be below 1, got {getattr(settings, beta)}", where=f"training: {beta}", case=1)
+    if name == "prodigy" and settings.learning_rate < 0.01:
+        fix = "set learning_rate = 1.0: prodigy finds the rate itself, and this scales what it finds"
+        what = f"is {settings.learning_rate:g}, at which prodigy would hardly move"
+        raise ConfigError(what, where="training: learning_rate", fix=fix, case=1)
     if name == "schedulefree" and settings.adam_beta1 == 0:
         raise ConfigError("must be above 0 for schedulefree, which divides by it", where="training: adam_beta1", case=1)
     if name == "schedulefree" and settings.ema_decay is not None:

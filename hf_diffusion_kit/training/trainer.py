@@ -278,6 +278,8 @@ class Trainer:
         if before is not None and before.forget and not resuming:
             self._forget(before.forget)
         if stage.fresh or before is None or resuming:
+            if before is not None and not resuming:
+                optimizers.mode(self.optimizer, training=False)  # what learns no more stays where it would be given out
             self.optimizer = optimizers.build(
                 self.settings,
                 [
