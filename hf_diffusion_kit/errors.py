@@ -19,6 +19,7 @@ The case number points into the table of cases in CONTRIBUTING.md.
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Real
+from typing import Any
 
 
 class KitError(Exception):
@@ -111,20 +112,24 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: object = None)
     return ConfigError(f"unknown {kind} {name!r}; {nearest(name, known)}", where=where, case=1)
 
 
-def positive(where: str, **values: float | None) -> None:
+def positive(where: str, **values: Any) -> None:
     """Raises ConfigError for the first value that is not a finite number above 0; None passes."""
     for name, value in values.items():
         if value is None:
             continue
-        if not isinstance(value, Real):
+        if not is_number(value):
             raise ConfigError(f"must be a number, got {value!r}", where=f"{where}: {name}", case=1)
         if not 0 < value < float("inf"):
             what = "must be finite" if value == float("inf") else "must be above 0"
             raise ConfigError(f"{what}, got {value}", where=f"{where}: {name}", case=1)
 
 
-def share(where: str, **values: float) -> None:
+def share(where: str, **values: Any) -> None:
     """Raises ConfigError for the first value that does not lie in [0, 1]."""
     for name, value in values.items():
-        if not isinstance(value, Real) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise ConfigError(f"must lie between 0 and 1, got {value}", where=f"{where}: {name}", case=1)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real)

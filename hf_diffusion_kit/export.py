@@ -11,6 +11,7 @@ from PIL import Image
 
 from .errors import ModelError, StorageError
 from .evaluation import Shot, pixels
+from .evaluation.schedule import follow
 from .families import FAMILIES, Family
 from .formats import FORMATS, format, reopen
 from .formats.base import Format
@@ -84,9 +85,7 @@ def opened(run: Run, kind: type[Family], base: Path | str, names: list[str], **h
 
 
 def followed(run: Run, pipe: Any) -> Any:
-    """With the settings that a reader has to make at the scheduler, where training changed the noise schedule."""
-    if run.record.scheduler:
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **run.record.scheduler)
+    follow(pipe, run.record.scheduler)
     return pipe
 
 

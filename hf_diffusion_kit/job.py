@@ -25,6 +25,7 @@ from .run import RECORD, SETTINGS, Run
 from .training import optimizers
 from .training.checkpoint import steps_in
 from .training.processes import ALONE, Processes, join, shared_device
+from .training.shortage import memory_ended
 from .training.size import training_size
 from .training.trackers import chosen
 from .training.trainer import Trainer
@@ -96,7 +97,7 @@ def _train(
         examine(job, family, rows)
         if not resume:
             recipe.write(folder / SETTINGS)
-    classes = class_rows(job, family)
+    classes = class_rows(job, family, rows)
     shots = gallery_shots(job, family, rows)
     before = draw(family.pipe, shots, title="gallery before" if progress else None) if processes.main else []
     given: dict[str, Any] = {
@@ -107,7 +108,7 @@ def _train(
     }
     trainer = Trainer(family, recipe.method, recipe.training, rows, **given, processes=processes, say=say, progress=progress)
     if resume and (step := trainer.resume(allow=allow)):
-        finished = step >= recipe.training.steps
+        finished = step >= recipe.training.steps or trainer.ended_early
         say(f"already at {step}/{recipe.training.steps}" if finished else f"resumed at step {step} of {recipe.training.steps}")
     if processes.main:
         recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
@@ -167,7 +168,9 @@ def one_line(folder: Path) -> Iterator[None]:
         said = getattr(error, "strerror", None) or str(error)
         fix = "make room or name another folder; what was saved is untouched and `hfdk resume` goes on from it"
         raise StorageError(f"could not be read or written: {said}", where=where, fix=fix, case=3) from error
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not memory_ended(error):
+            raise
         fix = "training.batch_size=1, training.gradient_checkpointing=true, training.mixed_precision=bf16, or a smaller training.resolution"
         raise ModelError("the device's memory is used up", where=folder, fix=fix, case=6) from error
 
@@ -285,7 +288,7 @@ def solver(job: Job) -> tuple[int, float]:
     return steps, told.guidance if told.guidance is not None else (2.0 if job.base.embedded else 7.5)
 
 
-def class_rows(job: Job, family: Family) -> Captioned | None:
+def class_rows(job: Job, family: Family, rows: Captioned) -> Captioned | None:
     """The class pictures: in a folder, or made by the base; None where the method wants none."""
     method: Any = job.recipe.method
     path = job.recipe.data.class_path
@@ -302,7 +305,7 @@ def class_rows(job: Job, family: Family) -> Captioned | None:
         if method.class_prompts:
             fix = "leave out one of the two; a folder's pictures bring their own captions"
             raise ConfigError("is set beside data.class_path", where="method: class_prompts", fix=fix, case=7)
-        return load_captioned(path)
+        return told_apart(job, rows, load_captioned(path))
     if not method.class_prompts:
         fix = 'say what the class is, e.g. class_prompts = ["a photo of a dog"], or set prior_weight = 0'
         raise ConfigError("prior preservation needs class pictures", where="method: class_prompts", fix=fix, case=7)
@@ -315,6 +318,21 @@ def class_rows(job: Job, family: Family) -> Captioned | None:
         class_pictures(family.pipe, shots, job.folder / "class_images", **told)
     job.processes.wait()
     return class_pictures(family.pipe, shots, job.folder / "class_images", **told)
+
+
+def told_apart(job: Job, rows: Captioned, classes: Captioned) -> Captioned:
+    """The class pictures of a folder. Raises ConfigError where they are the subject's own: a prior of these holds nothing in check."""
+    subject, known = (set(one.dataset["sha256"]) for one in (rows, classes))
+    both, where = subject & known, "data: class_path"
+    if both in (subject, known):
+        fix = "name a folder of other pictures of the class, or set class_prompts, from which they are made"
+        raise ConfigError("holds the very pictures that are to be learnt", where=where, fix=fix, case=7)
+    if both:
+        job.say(f"{where}: {len(both)} of {len(known)} class pictures are also among those to be learnt")
+    method: Any = job.recipe.method
+    if len(classes) < method.class_count:
+        job.say(f"{where}: {len(classes)} class pictures, fewer than class_count = {method.class_count}; each is shown more often")
+    return classes
 
 
 def gallery_shots(job: Job, family: Family, rows: Captioned) -> list[Shot]:

@@ -1,6 +1,7 @@
 """The doctor names what would stop a training or spoil it, and touches nothing."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hf_diffusion_kit import digits
 from hf_diffusion_kit.cli import main
 from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.data.check import check
-from hf_diffusion_kit.errors import ModelError, SourceError
+from hf_diffusion_kit.errors import ConfigError, ModelError, SourceError
 from hf_diffusion_kit.families import detect
 from hf_diffusion_kit.families.tokens import token_counter
 from pictured import coco, encoded, fill, metadata, picture
@@ -275,7 +276,9 @@ def test_the_command_counts_tokens_and_shows_pairs(
     out = capsys.readouterr().out
     assert "tokens were not counted; name the --base" in out and "to do: pictures without a caption: 1; write captions" in out
     assert main(["check", "mine", "--base", "nothing"]) == 2
-    assert main(["check", "mine", "--near", "0"]) == 2
+    for near in ("0", "65"):
+        assert main(["check", "mine", "--near", near]) == 2
+    assert "near: must lie between 1 and 64, got 65" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +296,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "broken: b.jpg: is an HTML page" in out and "cannot be trained on as it is" in out
     fine = fill(tmp_path / "fine", ["a.jpg"])
     assert main(["check", str(fine), "--prompt", "x", "--sheet", str(tmp_path / "s.png")]) == 0
+    capsys.readouterr()
+    assert main(["check", str(fine), "--prompt", "x", "--resolution", "512"]) == 0
+    assert capsys.readouterr().out.endswith("\ncan be trained on\n")
     assert main(["check", str(fine), "--prompt", "x", "--resolution", "512", "--strict"]) == 3
+    assert capsys.readouterr().out.endswith("\nnot flawless, which --strict asks for (it can be trained on)\n")
     assert main(["check", str(fine), "--prompt", "x", "--sheet", str(tmp_path / "no/s.png")]) == 5
     assert "Traceback" not in capsys.readouterr().err
 
@@ -309,6 +316,49 @@ def test_a_folder_is_named_without_where_it_lies(tmp_path: Path, monkeypatch: py
     (tmp_path / "mine/a.parquet").unlink()
     (tmp_path / "mine/a.parquet").mkdir()
     assert [str(tmp_path) in repr(fault) for fault in check(tmp_path / "mine").broken] == [False]
+
+
+def test_the_page_of_pictures_spoils_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = metadata(fill(tmp_path / "mine", ["a.jpg"]), [("a.jpg", "one")])
+    monkeypatch.chdir(folder)
+    assert main(["check", "."]) == 0 and main(["check", "."]) == 0  # not a picture of the set the second time
+    assert "flawless" in capsys.readouterr().out and (tmp_path / "mine-check.png").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "metadata.jsonl"]
+    (tmp_path / "notes.txt").write_text("kept")
+    (tmp_path / "all").mkdir()
+    (folder / "metadata.jsonl").write_text("{")  # whoever reads the folder says so
+    for sheet, code, said in (
+        ("../notes.txt", 2, "name a file that ends in .png"),
+        ("a.jpg", 2, "name a file that ends in .png"),
+        ("a.png", 2, "lies in the folder that is looked at"),
+        ("../no/s.png", 5, "there is no folder ../no"),
+        ("../notes.txt/s.png", 5, "notes.txt is a file"),
+        ("../all/x.png/", 0, ""),
+    ):
+        assert main(["check", ".", "--sheet", sheet]) == (code or 3), sheet
+        out, err = capsys.readouterr()
+        assert said in err and bool(out) == (code == 0)
+    assert (tmp_path / "notes.txt").read_text() == "kept" and [path.name for path in (tmp_path / "all").iterdir()] == ["x.png"]
+
+
+def test_a_folder_is_not_compared_with_itself(tmp_path: Path) -> None:
+    fill(tmp_path / "mine", ["a.jpg"])
+    (tmp_path / "link").symlink_to("mine")
+    with pytest.raises(ConfigError, match="against: is the folder itself"):
+        check(tmp_path / "mine", against=tmp_path / "link", prompt="x")
+
+
+def test_what_cannot_be_read_is_one_finding(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "mine", ["a.jpg"])
+    (folder / "b.jpg").symlink_to("b.jpg")
+    (folder / "c.jpg").symlink_to("gone")
+    report = check(folder, prompt="x")
+    assert {fault.name: fault.what for fault in report.broken} == dict.fromkeys(["b.jpg", "c.jpg"], "is a link that leads nowhere")
+    os.mkfifo(folder / "a.txt")  # it would be waited for without end
+    assert [fault.what for fault in check(folder).broken if fault.name == "a.txt"] == ["is no file"]
+    (folder / "a.txt").unlink()
+    os.mkfifo(folder / "metadata.jsonl")
+    assert [fault.what for fault in check(folder).broken if fault.name == "metadata.jsonl"] == ["is no file"]
 
 
 def test_a_home_of_nobody_is_one_line() -> None:

@@ -1,16 +1,26 @@
 """The command line: quick to answer, strict, one line an error, pure JSON where JSON was asked for."""
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import tiny
 import toyset
+from hf_diffusion_kit import cli
 from hf_diffusion_kit.cli import VERBS, main
+from hf_diffusion_kit.data import saved
+from pictured import fill
+
+
+ENV = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
 
 
 def hfdk(*words: str) -> int:
@@ -107,6 +117,88 @@ def test_a_pipe_whose_reader_has_left_is_no_error() -> None:
     child.stdin.close()
     with child.stderr:
         assert child.wait() == 0 and child.stderr.read() == b""
+
+
+STREAMS = {
+    "both left by their reader": "({command} 2>&1; echo $? > code) | true",
+    "stderr left by its reader": "({command} 2>&1 >/dev/null; echo $? > code) | true",
+    "both closed": "{command} >&- 2>&-; echo $? > code",
+    "stderr on a full disk": "{command} 2>/dev/full; echo $? > code",
+}
+WORK = """
+import sys
+from tqdm import tqdm
+from hf_diffusion_kit import cli
+def work():
+    for _ in tqdm(range(3), mininterval=0):
+        cli.show("heard?")
+    open("done", "w").close()
+    return 0
+cli._main = lambda words: work()
+sys.exit(cli.main([]))
+"""
+
+
+@pytest.mark.parametrize("case", STREAMS)
+def test_progress_that_nobody_can_be_shown_does_not_stop_the_work(case: str, tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    subprocess.run(["bash", "-c", STREAMS[case].format(command=f"{sys.executable} work.py")], cwd=tmp_path, env=ENV, capture_output=True)
+    assert (tmp_path / "code").read_text() == "0\n" and (tmp_path / "done").is_file()
+
+
+def test_an_answer_that_cannot_be_written_is_an_error() -> None:
+    command = [sys.executable, "-m", "hf_diffusion_kit", "--version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=ENV, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5 and done.stderr.startswith("error[E-DISK] No space left on device.\n")
+
+
+def test_letters_that_the_terminal_lacks_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "ünï 猫", ["ä.jpg"])
+    for more in ([], ["--json"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out := io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+            assert hfdk("subset", "folder", "ünï 猫", "--prompt", "ein Bär 🐻", "--out", "öut", *more) == 0
+    assert json.loads(out.buffer.getvalue())["folder"] == "öut"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_command_that_is_ended_leaves_nothing_half_written(
+    name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "mine", ["a.jpg"])
+    number, whole = getattr(signal, name), saved.sync
+    words = ["subset", "folder", "mine", "--prompt", "x", "--out", "out"]
+
+    def sync(path: Path) -> None:
+        if path.name == "README.md":
+            assert list(tmp_path.glob(".tmp-out-*"))
+            os.kill(os.getpid(), number)
+        whole(path)
+
+    monkeypatch.setattr(saved, "sync", sync)
+    before = signal.getsignal(number)
+    assert hfdk(*words) == code and capsys.readouterr().err.endswith("stopped\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and signal.getsignal(number) == before
+    if name == "SIGHUP":
+        signal.signal(number, signal.SIG_IGN)  # as under nohup
+        try:
+            assert hfdk(*words) == 0
+        finally:
+            signal.signal(number, before)
+
+
+def test_what_no_reader_of_a_file_has_foreseen_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(error: OSError) -> int:
+        raise error
+
+    told = [PermissionError(13, "Permission denied", "a/b"), ConnectionResetError(104, "reset")]
+    assert [cli.in_one_line(partial(fails, error)) for error in told] == [5, 6]
+    assert capsys.readouterr().err == "error[E-DISK] a/b: Permission denied.\nerror[E-NET] reset.\n"
+    with pytest.raises(PermissionError):
+        cli.in_one_line(partial(fails, told[0]), debug=True)
 
 
 def test_where_a_subset_would_go_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

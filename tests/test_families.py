@@ -12,12 +12,16 @@ from diffusers import EDMEulerScheduler, StableDiffusionXLImg2ImgPipeline
 from huggingface_hub import HfApi
 
 import tiny
+import toyset
 from hf_diffusion_kit import digits
+from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.errors import ConfigError, FamilyError, KitError, ModelError
 from hf_diffusion_kit.families import FAMILIES, Family, detect, quantized
 from hf_diffusion_kit.families.tokens import token_counter
 from hf_diffusion_kit.formats import FORMATS
 from hf_diffusion_kit.methods import Batch, Lora
+from hf_diffusion_kit.training.settings import TrainSettings
+from hf_diffusion_kit.training.trainer import Trainer
 
 GEOMETRY_B6 = torch.tensor([[40, 60, 1, 2, tiny.HEIGHT, tiny.WIDTH]] * 2)
 CONFIGS = {  # as they stand on the Hub, the fields that matter
@@ -323,6 +327,34 @@ def test_files_that_are_gone_when_they_are_wanted_again_have_a_line(tmp_path: Pa
         family.recall()
 
 
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_is_the_same_run_whether_stopped_or_not_and_whatever_was_released(
+    name: str, text: bool, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    data = load_captioned(toyset.folder(tmp_path / "data"))
+    settings = TrainSettings(
+        steps=4, learning_rate=1e-2, batch_size=2, resolution=(tiny.HEIGHT, tiny.WIDTH), random_flip=True, caption_dropout=0.3
+    )
+
+    def run(family: Family, folder: Path | None = None) -> Trainer:
+        method = Lora(rank=2, text_encoder=text)
+        return Trainer(family, method, settings, data, folder=folder, say=lambda _: None, progress=False)
+
+    whole = run(FAMILIES[name].open(bases[name]))
+    whole.fit()
+    gone = {part for part in ("vae", *whole.family.text_encoders) if whole.family.part(part).device.type == "meta"}
+    assert not gone & set(whole.family.text_encoders) if text else gone == {"vae", *whole.family.text_encoders}
+    first = run(FAMILIES[name](tiny.pipeline(name)), tmp_path / "run")
+    first.step()
+    first.save()
+    second = run(FAMILIES[name].open(bases[name]), tmp_path / "run")
+    assert second.resume() == 1
+    second.fit()
+    assert second.losses == whole.losses and len(whole.losses) == 4
+    assert all(torch.equal(value, second.weights[key]) for key, value in whole.weights.items())
+
+
 # Half precision
 
 
@@ -369,7 +401,7 @@ def test_fewer_bits_that_cannot_be_had_are_refused_in_a_line(bases: dict[str, Pa
         assert "training: quantize: nf4 needs a GPU, and there is none here." in refused("nf4")
     monkeypatch.setitem(quantized.LIBRARIES, "int8", "a_library_nobody_has")
     line = refused("int8")
-    assert "int8 needs a_library_nobody_has, which is not installed" in line and "hf-diffusion-kit[quantize]" in line
+    assert "int8 needs a_library_nobody_has, which is not installed" in line and "hf-diffusion-kit[int8]" in line
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

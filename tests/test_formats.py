@@ -283,8 +283,15 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "reads no loha adapter": lambda folder: FORMATS["diffusers-lora"].write(adapted("sd1", METHOD["loha"]), folder),
     "holds no adapter": lambda folder: FORMATS["peft"].add(tiny.pipeline(), folder),
     "holds no new words": lambda folder: FORMATS["textual-inversion"].add(tiny.pipeline(), folder),
+    "opened in fewer bits .int8": lambda folder: FORMATS["merged"].write(quantized(), folder),
     "by itself": lambda folder: FORMATS["pipeline"].add(tiny.pipeline(), folder),
 }
+
+
+def quantized() -> Family:
+    family = adapted("sd1", METHOD["plain"])
+    family.quantize = "int8"
+    return family
 
 
 @pytest.mark.parametrize("said", REFUSED)

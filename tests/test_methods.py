@@ -403,14 +403,15 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: TextualInversion(tokens=("<cat>",)).prepare(family_of("sd2")),
         "the tokenizer reads '<cat>' as",
     ),
-    "fewer bits": (lambda: Full().check(quantized()), "whole weights cannot be trained in fewer bits"),
+    "fewer bits": (lambda: Full().check(quantized("int8")), "whole weights cannot be trained in fewer bits"),
+    "four bits": (lambda: Lora(adapter="lokr").check(quantized("nf4")), "nf4 does not go with lokr"),
     "no teacher": (lambda: METHOD["full"].untouched(family_of("sd1")).__enter__(), "keeps no copy of the base"),
 }
 
 
-def quantized() -> Family:
+def quantized(kind: str) -> Family:
     family = family_of("sd1")
-    family.quantize = "int8"
+    family.quantize = kind
     return family
 
 

@@ -163,6 +163,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"supercategory": "animals"}, "unknown supercategory 'animals'; did you mean 'animal'"),
     ({"license": "comercial"}, "unknown licence 'comercial'; did you mean 'commercial'"),
     ({"category": "dog", "not_category": "Dog"}, "'dog' is excluded and stands in category too"),
+    ({"any_category": ["cat", "dog"], "not_category": ["DOG"]}, "'dog' is excluded and stands in any_category too"),
     ({"match": "("}, "no regular expression"),
     ({"min_words": 9, "max_words": 2}, "above max_words"),
     ({"min_area": 2}, "between 0 and 1"),

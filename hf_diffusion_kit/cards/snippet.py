@@ -7,6 +7,9 @@ from .made import is_whole
 from .markdown import literal
 from .reader import call, loading, plain
 
+FOLLOWS = "DDIMScheduler"
+"""The stock scheduler that draws by a noise schedule which training changed (a test holds it against evaluation/schedule.py)."""
+
 
 def snippet(record: RunRecord, repo_id: str) -> str | None:
     """It draws the first picture of the gallery again. None where the record does not tell how the files are opened."""
@@ -17,7 +20,10 @@ def snippet(record: RunRecord, repo_id: str) -> str | None:
     if any(line.startswith("PeftModel.") for line in lines):
         imports.insert(1, "from peft import PeftModel")
         lines.insert(0, "# peft changes the parts in place")
-    body = [f"pipe = {call('DiffusionPipeline.from_pretrained', opened)}", *lines, *scheduler(record)]
+    told = scheduler(record)
+    if told:
+        imports[0] = f"from diffusers import {FOLLOWS}, DiffusionPipeline"
+    body = [f"pipe = {call('DiffusionPipeline.from_pretrained', opened)}", *lines, *told]
     if not is_embedded(record.base_model):
         body.append(f"# pipe.to({on_a_gpu(record)}) where there is a GPU")
     drawn = drawing(record)
@@ -40,7 +46,7 @@ def opening(record: RunRecord, repo_id: str) -> tuple[list[str], list[str]]:
 def scheduler(record: RunRecord) -> list[str]:
     """Where training changed the noise schedule: the settings that a reader has to make."""
     told = [f"{name}={plain(value)}" for name, value in record.scheduler.items() if name.isidentifier()]
-    return [f"pipe.scheduler = {call('type(pipe.scheduler).from_config', ['pipe.scheduler.config', *told])}"] if told else []
+    return [f"pipe.scheduler = {call(f'{FOLLOWS}.from_config', ['pipe.scheduler.config', *told])}"] if told else []
 
 
 def on_a_gpu(record: RunRecord) -> str:

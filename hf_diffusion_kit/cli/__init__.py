@@ -32,8 +32,9 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or that of the error (see `errors.py`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
     with unheard(), ended_cleanly():
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        return in_one_line(lambda: _main(words), debug="--debug" in words)
 
 
 def _main(words: list[str]) -> int:
@@ -59,19 +60,21 @@ def _main(words: list[str]) -> int:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command_line=words)
     module.add_arguments(parser)
-    return run(module.run, parser, words[1:], intermixed=getattr(module, "INTERMIXED", False))
+    parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
+    return finish(module.run, parse(words[1:]))
 
 
-def run(verb: Callable[..., dict[str, Any]], parser: argparse.ArgumentParser, words: Sequence[str], *, intermixed: bool) -> int:
+def in_one_line(work: Callable[[], int], *, debug: bool = False) -> int:
+    """The exit code of what is done, or of its error, which is printed."""
     try:
-        return finish(verb, parser.parse_intermixed_args(words) if intermixed else parser.parse_args(words))
+        return work()
     except KitError as error:
-        if "--debug" in words:
+        if debug:
             raise
         show(error.line(), aside=True)
         return error.exit_code
     except OSError as error:  # what no reader of a file has foreseen, in one line all the same
-        if "--debug" in words:
+        if debug:
             raise
         kind = NetworkError if isinstance(error, ConnectionError | TimeoutError) else StorageError
         show(kind(error.strerror or str(error), where=error.filename).line(), aside=True)

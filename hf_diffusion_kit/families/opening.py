@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from ..errors import ModelError
 from .quiet import quiet_loading
 
-REFUSED = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
-"""What diffusers and transformers raise for files that are missing, cut short or of another model."""
+REFUSED = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError)
+"""What diffusers and transformers raise for files that are missing, cut short, of another model, or that want another library."""
 
 
 class PartConfig(ConfigMixin):

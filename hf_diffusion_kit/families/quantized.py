@@ -23,9 +23,12 @@ def quantization(kind: str, part: str, dtype: torch.dtype) -> dict[str, Any]:
         raise unknown("quantization", kind, ("no", *LIBRARIES), where=WHERE)
     library = LIBRARIES[kind]
     if find_spec(library) is None:
-        fix = 'pip install "hf-diffusion-kit[quantize]", or quantize = "no"'
+        fix = f'pip install "hf-diffusion-kit[{kind}]", or quantize = "no"'
         raise ConfigError(f"{kind} needs {library}, which is not installed", where=WHERE, fix=fix, case=2)
-    config = nf4(dtype) if kind == "nf4" else int8()
+    try:
+        config = nf4(dtype) if kind == "nf4" else int8()
+    except ImportError as error:  # it is there, and does not go with this torch
+        raise ConfigError(f"{library} cannot be loaded: {error}", where=WHERE, fix='quantize = "no"', case=2) from error
     return {"quantization_config": PipelineQuantizationConfig(quant_mapping={part: config})}
 
 

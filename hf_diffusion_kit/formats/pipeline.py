@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from ..errors import ModelError
 from ..families import Family
 from ..families.exchanged import exchanged
+from ..families.quiet import quiet_loading
 from .base import Format, Written, adapter_of, check, rooted, save, save_json
 
 
@@ -38,7 +39,8 @@ class Pipeline(Format):
         shutil.rmtree(half, ignore_errors=True)
         try:
             pipe = exchanged(family.pipe, parts)
-            pipe.save_pretrained(half, safe_serialization=True)
+            with quiet_loading():
+                pipe.save_pretrained(half, safe_serialization=True)
             forget_paths(half)
             for part in family.text_encoders:
                 name_as_before(half / part, part)

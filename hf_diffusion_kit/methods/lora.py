@@ -7,7 +7,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Generator, Tensor
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
 from ..families import Family
 from ..objectives import Objective
 from .adapters import AdapterSettings
@@ -37,6 +37,11 @@ class Lora(AdapterSettings, Method):
         return self.text_encoder
 
     def check(self, family: Family) -> None:
+        if family.quantize == "nf4" and self.adapter in ("loha", "lokr"):
+            fix = (
+                'quantize = "int8", or adapter = "lora"'  # peft shapes what they add like the layer's weight, and nf4 packs that
+            )
+            raise ConfigError(f"nf4 does not go with {self.adapter}", where="training: quantize", fix=fix, case=1)
         for part, targets in self._wanted(family):
             if getattr(family.part(part), "peft_config", None):
                 raise ModelError(f"the {part} has an adapter already", fix="open the base anew", case=4)

@@ -19,6 +19,10 @@ from ..records import file_sha256
 FORMAT = 1
 """Raised when the folder's layout changes; a reader refuses what is newer than itself."""
 NAME = re.compile(r"checkpoint-(\d{6,})")
+HALF = ".tmp-checkpoint-"
+"""How the names of folders begin that are not whole yet; a killed process leaves one."""
+FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
+"""What every checkpoint has."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Writes `checkpoint-000123` into the run's folder; older ones go only when the new one has been read back."""
     target = folder / f"checkpoint-{checkpoint.step:06d}"
-    half = folder / f".tmp-{target.name}"
+    half = folder / f"{HALF}{checkpoint.step:06d}"
     try:
-        shutil.rmtree(half, ignore_errors=True)
+        for left in folder.glob(f"{HALF}*"):
+            shutil.rmtree(left, ignore_errors=True)
         half.mkdir(parents=True)
         for name in ("weights", "optimizer", *(["ema"] if checkpoint.ema else [])):
             told = {k: v.detach().cpu().contiguous() for k, v in getattr(checkpoint, name).items()}
@@ -56,7 +61,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(half, ignore_errors=True)
         raise StorageError(
-            f"the checkpoint of step {checkpoint.step} could not be written: {error}",
+            f"the checkpoint of step {checkpoint.step} could not be written ({left_on_disk(folder)}): {error}",
             where=folder,
             fix="make room or name another folder, then `hfdk resume`; the checkpoint before it is untouched",
             case=3,
@@ -73,11 +78,19 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
     """The newest valid checkpoint; `say` is told of each one that was passed over, and why. None when there is none at all.
 
-    Raises CheckpointError when there are some and none is valid.
+    Raises CheckpointError when there are some and none is valid, and for one that a later version of this package wrote: it may be sound,
+    and going on from an older one would write over it.
     """
     found = steps_in(folder)
     for step in reversed(found):
         path = folder / f"checkpoint-{step:06d}"
+        if (version := format_of(path)) > FORMAT:
+            raise CheckpointError(
+                f"has format {version}, and this version of hf-diffusion-kit reads up to {FORMAT}",
+                where=path,
+                fix="update hf-diffusion-kit, or move that folder away to go on from the checkpoint before it",
+                case=7,
+            )
         if fault := broken(path):
             say(f"{path.name} passed over: {fault}")
             continue
@@ -97,10 +110,10 @@ def load(path: Path) -> Checkpoint:
 def broken(path: Path) -> str | None:
     """What is wrong with a checkpoint; None when every file is as its manifest says."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] > FORMAT:
-            return f"its format {manifest['format']} is newer than this version reads ({FORMAT})"
-        for name, told in manifest["files"].items():
+        files = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"]
+        if missing := [name for name in FILES if name not in files]:
+            return f"its manifest.json does not name {missing[0]}"
+        for name, told in files.items():
             file = path / name
             if not file.is_file():
                 return f"{name} is missing"
@@ -110,9 +123,18 @@ def broken(path: Path) -> str | None:
                 return f"{name} is not what was written (sha256)"
     except FileNotFoundError:
         return "it has no manifest.json"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its manifest.json cannot be read: {error}"
     return None
+
+
+def format_of(path: Path) -> int:
+    """The format that a checkpoint's manifest names; 0 where there is none to be read."""
+    try:
+        told = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return told if isinstance(told, int) else 0
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -121,6 +143,15 @@ def steps_in(folder: Path) -> list[int]:
         return []
     names = (NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
     return sorted(int(match[1]) for match in names if match)
+
+
+def left_on_disk(folder: Path) -> str:
+    return f"{shutil.disk_usage(existing(folder)).free:,} bytes are free"
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

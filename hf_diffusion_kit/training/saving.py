@@ -10,9 +10,11 @@ import torch
 from ..config import plain
 from ..data.captioned import Captioned
 from ..errors import CheckpointError, ConfigError, ModelError, nearest
+from . import best
 from . import checkpoint as checkpoints
 from .optimizer_state import load_state, state_tensors
 from .settings_watch import WatchSettings
+from .stopping import should_stop
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -108,9 +110,11 @@ def resume(run: "Trainer", allow: Sequence[str]) -> int:
     run.done = run.saved_at = found.step
     run.losses = [float("nan") if loss is None else loss for loss in state["losses"]]
     run.validations = [(step, loss) for step, loss in state["validations"]]
+    run.ended_early = should_stop(run.validations, run.settings.early_stop)
     run.skipped, run.bad_in_a_row = state["skipped"], state["bad_in_a_row"]
     run.started, run.seconds = state["started"], state["seconds"]
     for loader in (run.loader, run.prior):
         if loader:
-            loader.recall(state["ledger"].get(loader.role, []))
+            loader.recall(state["ledger"].get(loader.role, {}))
+    best.go_back(run)
     return run.done

@@ -19,7 +19,7 @@ from ..errors import ConfigError, DivergedError, ModelError, Stopped
 from ..families import Family
 from ..methods import Batch, Method
 from ..records import CaptionUse
-from . import best, optimizers, saving
+from . import best, optimizers, saving, shortage
 from . import checkpoint as checkpoints
 from . import stages as staging
 from .cache import Cache
@@ -120,6 +120,7 @@ class Trainer:
         self._began: float | None = None
         self.seconds_a_step = 0.0
         """Wall time of the steps of the last `fit`, its checkpoints included."""
+        self.optimizer: torch.optim.Optimizer
         self.stage: Stage | None = None
         self.enter(0)
 
@@ -134,6 +135,7 @@ class Trainer:
     def fit(self) -> list[float]:
         """Trains to the last step and returns the loss of every step. SIGTERM and SIGINT end it after the step, saved."""
         self._began = time.monotonic()
+        shortage.check_room(self)
         self.fill()
         smoothed = Smoothed(self.losses)
         begun, first = time.monotonic(), self.done
@@ -181,10 +183,11 @@ class Trainer:
         stage = self.enter(self.done)
         accumulation = self.settings.gradient_accumulation_steps
         losses = []
-        for micro in range(accumulation):
-            loss = self._loss(micro)
-            self.scaler.scale(loss / accumulation).backward()
-            losses.append(loss.detach())
+        with shortage.spared(self):
+            for micro in range(accumulation):
+                loss = self._loss(micro)
+                self.scaler.scale(loss / accumulation).backward()
+                losses.append(loss.detach())
         learning = [p for name, p in self.weights.items() if self.label_of[name] in stage.parts]
         self.processes.average(learning)
         if self.scaler.is_enabled():
@@ -208,6 +211,8 @@ class Trainer:
                 raise self._diverged()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        for loader in filter(None, (self.loader, self.prior)):
+            loader.count(self.done)
         self.losses.append(total)
         self.done += 1
         return total
