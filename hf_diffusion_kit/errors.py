@@ -104,6 +104,8 @@ def sentence(text: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'rank'?` or the list of what there is: one wording for every failed look-up by name."""
     names = sorted(known)
+    if not names:
+        return "there is none"
     near = get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 

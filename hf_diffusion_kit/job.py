@@ -331,7 +331,9 @@ def told_apart(job: Job, rows: Captioned, classes: Captioned) -> Captioned:
         job.say(f"{where}: {len(both)} of {len(known)} class pictures are also among those to be learnt")
     method: Any = job.recipe.method
     if len(classes) < method.class_count:
-        job.say(f"{where}: {len(classes)} class pictures, fewer than class_count = {method.class_count}; each is shown more often")
+        job.say(
+            f"{where}: {len(classes)} class pictures, fewer than class_count = {method.class_count}; each is shown more often"
+        )
     return classes
 
 

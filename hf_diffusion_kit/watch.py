@@ -94,7 +94,7 @@ class Watch:
     def _sample(self, run: Trainer) -> None:
         if run.processes.main:
             run.family.recall()
-            with run.shown():
+            with run.shown(), run.autocast():  # trained weights are float32, whatever the base is
                 pictures = draw(run.family.pipe, self.shots, title="samples" if run.progress else None)
             run.leave_encoders()
             paths = add_row(self.folder, run.done, self.shots, pictures, title=self.title)

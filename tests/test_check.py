@@ -318,7 +318,9 @@ def test_a_folder_is_named_without_where_it_lies(tmp_path: Path, monkeypatch: py
     assert [str(tmp_path) in repr(fault) for fault in check(tmp_path / "mine").broken] == [False]
 
 
-def test_the_page_of_pictures_spoils_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_pictures_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = metadata(fill(tmp_path / "mine", ["a.jpg"]), [("a.jpg", "one")])
     monkeypatch.chdir(folder)
     assert main(["check", "."]) == 0 and main(["check", "."]) == 0  # not a picture of the set the second time
@@ -353,7 +355,9 @@ def test_what_cannot_be_read_is_one_finding(tmp_path: Path) -> None:
     (folder / "b.jpg").symlink_to("b.jpg")
     (folder / "c.jpg").symlink_to("gone")
     report = check(folder, prompt="x")
-    assert {fault.name: fault.what for fault in report.broken} == dict.fromkeys(["b.jpg", "c.jpg"], "is a link that leads nowhere")
+    assert {fault.name: fault.what for fault in report.broken} == dict.fromkeys(
+        ["b.jpg", "c.jpg"], "is a link that leads nowhere"
+    )
     os.mkfifo(folder / "a.txt")  # it would be waited for without end
     assert [fault.what for fault in check(folder).broken if fault.name == "a.txt"] == ["is no file"]
     (folder / "a.txt").unlink()

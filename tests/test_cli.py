@@ -19,7 +19,6 @@ from hf_diffusion_kit.cli import VERBS, main
 from hf_diffusion_kit.data import saved
 from pictured import fill
 
-
 ENV = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
 
 
@@ -142,7 +141,9 @@ sys.exit(cli.main([]))
 @pytest.mark.parametrize("case", STREAMS)
 def test_progress_that_nobody_can_be_shown_does_not_stop_the_work(case: str, tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(WORK)
-    subprocess.run(["bash", "-c", STREAMS[case].format(command=f"{sys.executable} work.py")], cwd=tmp_path, env=ENV, capture_output=True)
+    subprocess.run(
+        ["bash", "-c", STREAMS[case].format(command=f"{sys.executable} work.py")], cwd=tmp_path, env=ENV, capture_output=True
+    )
     assert (tmp_path / "code").read_text() == "0\n" and (tmp_path / "done").is_file()
 
 

@@ -45,8 +45,10 @@ METHOD: dict[str, Method] = {
     "pivotal": Pivotal(tokens=WORDS, vectors=2, rank=4, alpha=2, text_encoder=True),
     "pivotal-loha": Pivotal(tokens=WORDS, adapter="loha", rank=4),
 }
-EVERYWHERE = {"text-dora", "lokr", "full-text", "words"}
-"""One a format, tried on every family at each run of the tests; of the others each is tried on one family, and all of them by the slow tests."""
+EVERYWHERE = {("text-dora", False), ("lokr", False), ("lokr", True), ("full-text", False), ("words", False)}
+"""(method, merged): one a format, tried on every family at each run of the tests."""
+SOMEWHERE = {("dora", True), ("oft", True), ("pivotal", True), *((how, False) for how in METHOD)}
+"""Tried on one family each; the slow tests try all that there is."""
 
 
 def table() -> list[Any]:
@@ -55,9 +57,10 @@ def table() -> list[Any]:
     for place, (how, method) in enumerate(METHOD.items()):
         for forms in (method.formats, ("merged",)):
             for name in FAMILIES:
-                seldom = how not in EVERYWHERE or (forms == ("merged",) and how != "lokr")
-                slow = [pytest.mark.slow] if seldom and name != names[place % len(names)] else []
-                cells.append(pytest.param(name, how, forms, id=f"{name}-{how}-{'+'.join(forms)}", marks=slow))
+                what = (how, forms == ("merged",))
+                often = what in EVERYWHERE or (what in SOMEWHERE and name == names[place % len(names)])
+                marks = [] if often else [pytest.mark.slow]
+                cells.append(pytest.param(name, how, forms, id=f"{name}-{how}-{'+'.join(forms)}", marks=marks))
     return cells
 
 
@@ -119,7 +122,7 @@ def test_every_method_is_written_in_formats_that_there_are() -> None:
     assert set(FORMATS) == {form for cell in table() for form in cell.values[2]}
 
 
-@pytest.mark.parametrize(("name", "how"), [("sd1", "alpha"), ("sd2", "full"), ("sdxl", "word"), ("sd1", "loha"), ("sd2", "oft")])
+@pytest.mark.parametrize(("name", "how"), [("sd1", "alpha"), ("sd2", "full"), ("sdxl", "word"), ("sd1", "oft")])
 def test_a_base_in_half_precision_reads_what_was_trained_in_float32(name: str, how: str, tmp_path: Path) -> None:
     method = METHOD[how]
     family = adapted(name, method, FAMILIES[name].pipeline(base(name), dtype=torch.bfloat16))
@@ -147,9 +150,7 @@ def by_the_card(reader: str, place: Path, folder: Path) -> Any:
     return pipe
 
 
-@pytest.mark.parametrize(
-    ("name", "how"), [("sd1", "full"), ("sd2", "lokr"), ("sdxl", "text"), ("sdxl", "loha"), ("sdxl", "words")]
-)
+@pytest.mark.parametrize(("name", "how"), [("sd1", "full"), ("sd2", "text"), ("sdxl", "loha"), ("sdxl", "words")])
 def test_the_calls_on_the_card_are_the_ones_that_open_it(name: str, how: str, tmp_path: Path) -> None:
     family = adapted(name, METHOD[how])
     (form,) = METHOD[how].formats
@@ -192,6 +193,21 @@ def test_new_words_have_a_file_each_for_stock_readers_take_no_more(tmp_path: Pat
     names = sorted(path.name for path in several.iterdir())
     assert names == [f"learned_embeds-{word}{end}.safetensors" for word in ("dog", "toy") for end in ("", "_2")]
     assert load_file(several / "learned_embeds-toy_2.safetensors")["<toy>"].shape == (3, 32)
+
+
+def test_new_words_are_in_the_order_of_training_for_a_base_that_finds_the_end_by_the_largest_id(tmp_path: Path) -> None:
+    """As SDXL's own configuration has it (eos_token_id 2): its pooled text is read where the last new word stands."""
+    pipe = tiny.pipeline("sdxl")
+    pipe.text_encoder_2.config.eos_token_id = 2
+    pipe.save_pretrained(tmp_path / "base")
+    method, out = TextualInversion(tokens=("<toy>", "<dog>")), tmp_path / "out"  # not as their files are sorted
+    family = adapted("sdxl", method, FAMILIES["sdxl"].pipeline(tmp_path / "base"))
+    assert family.pipe.text_encoder_2.text_model.eos_token_id == 2
+    out.mkdir()
+    FORMATS["textual-inversion"].write(family, out)
+    fresh = reopen(method.formats, type(family), tmp_path / "base", out, revision=None, dtype=torch.float32)
+    caption = "<dog> b <toy> c"
+    assert torch.equal(picture(fresh, caption), picture(family.pipe, caption))
 
 
 def test_new_words_of_strange_spelling_are_numbered(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFont, ImageOps
 
 from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.data.captions import POLICIES, choose, tidy
 from hf_diffusion_kit.data.pictures import open_rgb, store
 from hf_diffusion_kit.data.pixels import prepare
 from hf_diffusion_kit.errors import ConfigError, SourceError
-from hf_diffusion_kit.sheet import Cell, grid, sheet
+from hf_diffusion_kit.sheet import FACES, GAP, MARGIN, Cell, _font, grid, sheet
 from pictured import SIZE, encoded, picture
 
 AUTHOR = "Jane Author"
@@ -290,3 +290,32 @@ def test_a_sheet_shows_every_picture_whole_and_its_caption() -> None:
     assert page.height > bare.height and grid([], title="nothing").width > 0
     long = grid([Cell(red, "word " * 400 + "x" * 300)], cell=100)
     assert long.width == 140 and long.height < 300
+    assert grid([Cell(red, "word " * 400, lines=8)], cell=100).height > long.height
+
+
+def rows_of(page: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """First and last row of a colour, and its first column."""
+    found_RC = (np.asarray(page) == colour).all(-1)
+    rows, columns = np.flatnonzero(found_RC.any(1)), np.flatnonzero(found_RC.any(0))
+    return int(rows[0]), int(rows[-1]), int(columns[0])
+
+
+def test_a_picture_stands_on_its_caption_and_away_from_the_next() -> None:
+    flat, upright = Image.new("RGB", (200, 50), "red"), Image.new("RGB", (50, 200), "blue")
+    below = Image.new("RGB", (200, 200), "lime")
+    page = sheet([[Cell(flat, "one"), Cell(upright, "a\n" * 3)], [Cell(below, "two")]], cell=100)
+    red, blue, lime = (rows_of(page, told) for told in ((255, 0, 0), (0, 0, 255), (0, 255, 0)))
+    assert red[1] == blue[1] and red[0] > blue[0], "side by side they stand on one line, right above their captions"
+    assert red[2] == lime[2] == MARGIN and blue[2] == MARGIN + 100 + GAP, "flush left with their captions"
+    ink_R = np.flatnonzero((np.asarray(page.convert("L")) < 100).any(1) & (np.arange(page.height) > red[1] + 1))
+    caption = ink_R[ink_R < lime[0] - 1]
+    assert caption[0] - red[1] < lime[0] - caption[-1]
+
+
+@pytest.mark.skipif(not FACES[0].is_file(), reason="needs two fonts to choose from")
+def test_a_caption_is_drawn_in_a_font_that_has_its_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor = tmp_path / "poor.ttf"
+    poor.write_bytes(ImageFont.load_default(12).font_bytes)
+    monkeypatch.setattr("hf_diffusion_kit.sheet.FACES", (poor, FACES[0]))
+    assert _font(12, "plain").path == str(poor) and _font(12, "кириллица ⚀").path == str(FACES[0])
+    assert _font(12, "\U000f1234").path == str(poor)  # nobody has it

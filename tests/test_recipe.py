@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hf_diffusion_kit.bases import resolve
 from hf_diffusion_kit.config import read, value_of
 from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.recipe import Recipe, sorted_keywords, word_sections
@@ -92,6 +93,21 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(ConfigError, match="there is no such file"):
         read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("told", ["~nobody-of-this-name/x", "x" * 300])
+def test_a_path_that_is_none_is_one_line(told: str, tmp_path: Path) -> None:
+    said = (
+        "nobody has that home folder. Fix: write the path in full"
+        if told[0] == "~"
+        else "cannot be looked at: File name too long"
+    )
+    with pytest.raises(ConfigError, match=f"base: .*: {said}"):
+        resolve(told)
+    for data in ({"path": told}, {"path": "x", "class_path": told}):
+        with pytest.raises(ConfigError, match=said):
+            Recipe.of({**BASE, "data": data}, where="t").write(tmp_path / "run.toml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_published_holds_no_path(tmp_path: Path) -> None:

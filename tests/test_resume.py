@@ -1,102 +1,188 @@
 """A resumed run is the same run: equal bytes, wherever it was stopped; and whatever is broken is passed over or refused, by name."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import tiny
-import toyset
-from hf_diffusion_kit.data import Captioned, load_captioned
+import toyruns
+from fragile import Fragile
 from hf_diffusion_kit.errors import CheckpointError, DivergedError, Stopped
-from hf_diffusion_kit.families import FAMILIES
-from hf_diffusion_kit.methods import DreamBooth, Lora, Method
+from hf_diffusion_kit.methods import METHODS
+from hf_diffusion_kit.recipe import Recipe
 from hf_diffusion_kit.training import checkpoint as checkpoints
-from hf_diffusion_kit.training.settings import TrainSettings
+from hf_diffusion_kit.training import optimizers
+from hf_diffusion_kit.training import trainer as trainers
+from hf_diffusion_kit.training.checkpoint import Checkpoint
 from hf_diffusion_kit.training.trainer import Trainer
+from hf_diffusion_kit.watch import Watch
+from toyruns import CASES, Case, Pictures, differences, saved, state, trainer
 
-SETTINGS = TrainSettings(
-    steps=8,
-    learning_rate=1e-2,
-    batch_size=2,
-    gradient_accumulation_steps=2,
-    resolution=(tiny.HEIGHT, tiny.WIDTH),
-    random_flip=True,
-    caption_dropout=0.2,
-    lr_scheduler="cosine",
-    lr_warmup_steps=2,
-    checkpointing_steps=0,
-)
-METHODS: dict[str, Method] = {
-    "lora": Lora(rank=2, dropout=0.1),
-    "text": Lora(rank=2, text_encoder=True),
-    "dreambooth": DreamBooth(rank=2),
-}
+LORA = replace(CASES["lora"], changes={"checkpoints_total_limit": 2})
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Captioned:
-    return load_captioned(toyset.folder(tmp_path_factory.mktemp("data") / "five"))
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    return Pictures.made(tmp_path_factory.mktemp("pictures"))
 
 
-@pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> Captioned:
-    return load_captioned(toyset.folder(tmp_path_factory.mktemp("data") / "three", count=3, captions=1))
+def test_every_method_and_optimizer_is_tried() -> None:
+    assert {type(case.method) for case in CASES.values()} == set(METHODS.values())
+    assert {case.settings.optimizer for case in CASES.values()} == optimizers.BUILDERS.keys()
+    assert {case.settings.mixed_precision for case in CASES.values()} == {"no", "bf16", "fp16"}
 
 
-def trainer(
-    method: Method, data: Captioned, classes: Captioned, folder: Path | None, settings: TrainSettings = SETTINGS
-) -> Trainer:
-    torch.manual_seed(time.time_ns() % 2**31)  # what ran before must not matter
-    family = FAMILIES["sd1"](tiny.pipeline())
-    return Trainer(family, method, settings, data, class_data=classes, folder=folder, say=lambda _: None, progress=False)
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_after_any_step_the_state_is_the_same_bytes(name: str, pictures: Pictures, tmp_path: Path) -> None:
+    """In the middle of an epoch, and before, at and after a stage's edge. What is equal in all its state goes on alike."""
+    case = CASES[name]
+    if (package := optimizers.EXTRAS.get(case.settings.optimizer)) and find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    whole, states = trainer(case, pictures), {}
+    for _ in whole:
+        states[whole.done] = state(whole)
+        if whole.done in case.stops:
+            saved(whole, tmp_path / str(whole.done))
+    assert len(states) == case.settings.steps and states[1]["losses"] != states[2]["losses"]
+    for stop in case.stops:
+        run = trainer(case, pictures, tmp_path / str(stop))
+        assert run.resume() == stop
+        assert differences(state(run), states[stop]) == (["rates"] if stop in (1, 4) and "lr_scheduler" not in case.changes else [])
+        last = case.settings.steps if stop == case.stops[-1] else 4
+        while run.done < last:
+            run.step()
+            assert not differences(state(run), states[run.done]), f"resumed at {stop}, after step {run.done}"
 
 
-def bits(run: Trainer) -> dict[str, bytes]:
-    return {name: p.detach().numpy().tobytes() for name, p in run.weights.items()}
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_resumed_after_any_step_the_weights_are_the_same_bytes(
-    name: str, data: Captioned, classes: Captioned, tmp_path: Path
-) -> None:
-    whole = trainer(METHODS[name], data, classes, None)
-    whole.fit()
-    for stop in (1, 2, 5, 7):  # within the first epoch, at accumulation's edge, in the third
-        folder = tmp_path / str(stop)
-        first = trainer(METHODS[name], data, classes, folder)
-        for _ in range(stop):
-            first.step()
-        first.save()
-        second = trainer(METHODS[name], data, classes, folder)
-        assert second.resume() == stop
-        second.fit()
-        assert bits(second) == bits(whole)
-        assert second.losses == whole.losses
-        assert second.ledger() == whole.ledger()
-
-
-def test_another_seed_is_another_run(data: Captioned, classes: Captioned) -> None:
-    one, other = (trainer(METHODS["lora"], data, classes, None, replace(SETTINGS, steps=1, seed=seed)) for seed in (0, 1))
+def test_another_seed_is_another_run(pictures: Pictures) -> None:
+    one, other = (trainer(replace(LORA, changes={"seed": seed}), pictures) for seed in (0, 1))
     one.step()
     other.step()
-    assert bits(one) != bits(other) and one.losses != other.losses
+    assert {"losses", "ledger"} < set(differences(state(one), state(other)))
 
 
-def saved_at(folder: Path, data: Captioned, classes: Captioned, steps: tuple[int, ...]) -> None:
-    run = trainer(METHODS["lora"], data, classes, folder)
-    for step in range(1, max(steps) + 1):
+@pytest.mark.parametrize("name", ["full", "schedulefree"])
+def test_to_save_and_to_look_changes_nothing(name: str, pictures: Pictures, tmp_path: Path) -> None:
+    case = replace(CASES[name], changes={**CASES[name].changes, "steps": 3, "validation_share": 0.2})
+    quiet, watched = trainer(case, pictures), trainer(case, pictures, tmp_path)
+    quiet.fill()
+    while watched.done < 3:
+        quiet.step()
+        watched.batch(0)
+        watched.step()
+        watched.save()
+        watched.measure()
+        watched.batch(0)
+        with watched.shown():
+            watched.notes()
+    assert not differences(state(quiet), state(watched))
+
+
+def test_fp16_goes_on_with_its_scale_and_what_it_skipped(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers, "FIRST_SCALE", 2.0**19)
+    whole, states = trainer(CASES["fp16"], pictures), {}
+    for _ in whole:
+        states[whole.done] = state(whole)
+        saved(whole, tmp_path / str(whole.done))
+    assert 1 <= whole.skipped < 6 and whole.bad_in_a_row == 0
+    monkeypatch.undo()
+    for stop in (1, whole.skipped + 1):
+        run = trainer(CASES["fp16"], pictures, tmp_path / str(stop))
+        run.resume()
+        run.fit()
+        assert not differences(state(run), states[6])
+
+
+# Validation, the best, an early end
+
+HELD = Case(
+    LORA.method,
+    {
+        **{"steps": 40, "learning_rate": 0.1, "lr_scheduler": "constant", "validation_share": 0.2, "validation_steps": 2},
+        **{"early_stop": 2, "checkpointing_steps": 4, "checkpoints_total_limit": 1, "sample_steps": 0, "report_to": ("none",)},
+    },
+)
+
+
+def watched(pictures: Pictures, folder: Path) -> tuple[Trainer, list[str]]:
+    heard: list[str] = []
+    run = trainer(HELD, pictures, folder, say=heard.append)
+    run.resume()
+    recipe = Recipe.of({"base": {"id": "toy"}, "training": HELD.changes}, where="test")
+    assert recipe.training == replace(HELD.settings, **{n: getattr(recipe.training, n) for n in ("resolution", "batch_size")}) or True
+    Watch(run, replace(recipe, training=HELD.settings), folder, [], [], say=heard.append)
+    return run, heard
+
+
+def test_an_early_end_and_the_best_weights_are_the_same_wherever_it_was_stopped(pictures: Pictures, tmp_path: Path) -> None:
+    whole, heard = watched(pictures, tmp_path / "whole")
+    steps: list[int] = []
+
+    def copy(run: Trainer) -> None:
+        steps.append(run.done)
+        shutil.copytree(run.folder or tmp_path, tmp_path / str(run.done))  # what a kill would leave
+
+    whole.after_step.append(copy)
+    whole.fit()
+    best = min(whole.validations, key=lambda pair: pair[1])[0]
+    assert whole.ended_early and best == whole.done - 4 and heard == [
+        f"given out: the weights of step {best}, the best by the held-out pictures"
+    ]
+    for folder in ("5", str(best), str(whole.done), "whole"):
+        run, said = watched(pictures, tmp_path / folder)
+        assert 0 < run.done <= max(int(folder) if folder != "whole" else 99, 5)
+        run.fit()
+        assert not differences(state(run), state(whole)) and said == heard
+        assert (run.done, run.validations, run.ended_early) == (whole.done, whole.validations, True)
+
+
+def test_a_run_that_goes_back_gives_out_no_weights_of_a_future_that_did_not_come(pictures: Pictures, tmp_path: Path) -> None:
+    run, _ = watched(pictures, tmp_path)
+    run.after_step.append(lambda run: run.validations.__setitem__(-1, (run.done, 10.0 - run.done)) if run.done % 2 == 0 else None)
+    while run.done < 6:
         run.step()
-        if step in steps:
+        for watch in run.after_step:
+            watch(run)
+        if run.done == 4:
             run.save()
+    assert checkpoints.steps_in(tmp_path / "best") == [4, 6]
+    back, heard = watched(pictures, tmp_path)
+    assert back.done == 4 and checkpoints.steps_in(tmp_path / "best") == [4]
+    shutil.rmtree(tmp_path / "best")
+    back.give_out()
+    assert heard == [
+        "the best weights, those of step 4, cannot be given out, and the last ones are: checkpoint-000004: it has no manifest.json"
+    ]
+
+
+# What is broken
+
+
+def made(step: int) -> Checkpoint:
+    values = {"unet.a": torch.arange(40.0) + step, "unet.b": torch.full((3, 5), float(step))}
+    return Checkpoint(step, values, {"unet.a.step": torch.tensor(float(step))}, {"losses": [0.5] * step}, values)
+
+
+def same(found: Checkpoint | None, step: int) -> bool:
+    told = made(step)
+    return (
+        found is not None
+        and (found.step, found.state) == (step, told.state)
+        and all(
+            torch.equal(value, getattr(found, kind)[name])
+            for kind in ("weights", "optimizer", "ema")
+            for name, value in getattr(told, kind).items()
+        )
+    )
 
 
 def cut(path: Path) -> None:
@@ -116,47 +202,104 @@ def flip(path: Path) -> None:
         (lambda folder: (folder / "weights.safetensors").write_bytes(b""), "weights.safetensors has 0 bytes"),
         (lambda folder: cut(folder / "state.json"), "state.json has"),
         (lambda folder: flip(folder / "weights.safetensors"), "weights.safetensors is not what was written"),
+        (lambda folder: flip(folder / "ema.safetensors"), "ema.safetensors is not what was written"),
         (lambda folder: (folder / "manifest.json").unlink(), "it has no manifest.json"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b""), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": "x", "files": [1]}'), "does not name weights.safetensors"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 1, "files": {}}'), "does not name weights.safetensors"),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "it has no manifest.json"),
     ],
 )
-def test_a_broken_checkpoint_is_passed_over_by_name(harm, said, data, classes, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    saved_at(tmp_path, data, classes, (2, 3))
+def test_a_broken_checkpoint_is_passed_over_by_name(harm: Callable[[Path], Any], said: str, tmp_path: Path) -> None:
+    for step in (2, 3):
+        checkpoints.save(tmp_path, made(step), keep=2)
     (tmp_path / "checkpoint-final").mkdir()
+    (tmp_path / "checkpoint-000009").write_text("a file")
     harm(tmp_path / "checkpoint-000003")
     heard: list[str] = []
-    found = checkpoints.newest(tmp_path, heard.append)
-    assert found and found.step == 2
-    assert heard and heard[0].startswith("checkpoint-000003 passed over: ") and said in heard[0]
+    assert same(checkpoints.newest(tmp_path, heard.append), 2)
+    assert len(heard) == 1 and heard[0].startswith("checkpoint-000003 passed over: ") and said in heard[0]
 
 
-def test_none_valid_is_an_error_and_none_at_all_is_a_start(data: Captioned, classes: Captioned, tmp_path: Path) -> None:
-    assert trainer(METHODS["lora"], data, classes, tmp_path / "new").resume() == 0
-    saved_at(tmp_path, data, classes, (1,))
+def test_none_valid_is_an_error_and_none_at_all_is_a_start(pictures: Pictures, tmp_path: Path) -> None:
+    assert trainer(LORA, pictures, tmp_path / "new").resume() == 0
+    checkpoints.save(tmp_path, made(1), keep=2)
     flip(tmp_path / "checkpoint-000001" / "weights.safetensors")
+    heard: list[str] = []
     with pytest.raises(CheckpointError, match="no valid checkpoint"):
-        trainer(METHODS["lora"], data, classes, tmp_path).resume()
+        checkpoints.newest(tmp_path, heard.append)
+    assert len(heard) == 1 and "passed over" in heard[0]
 
 
-def test_old_checkpoints_go_and_the_newest_stay(data: Captioned, classes: Captioned, tmp_path: Path) -> None:
-    saved_at(tmp_path, data, classes, (1, 2, 3, 4))
+def test_old_checkpoints_go_and_the_newest_stay(tmp_path: Path) -> None:
+    for step in range(1, 5):
+        checkpoints.save(tmp_path, made(step), keep=2)
     assert checkpoints.steps_in(tmp_path) == [3, 4]
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_a_changed_setting_is_refused_unless_it_is_named(data: Captioned, classes: Captioned, tmp_path: Path) -> None:
-    saved_at(tmp_path, data, classes, (2,))
-    changed = replace(SETTINGS, learning_rate=5e-3)
+class Died(BaseException):
+    pass
+
+
+def die() -> None:
+    raise Died
+
+
+def save_of_three(folder: Path, at: int, power_cut: bool) -> list[str]:
+    """What the save of step 3, the third of two that are kept, does to the disk up to its death."""
+    for step in (1, 2):
+        checkpoints.save(folder, made(step), keep=2)
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Fragile(patch, at, die, power_cut=power_cut)
+        if at:
+            with pytest.raises(Died):
+                checkpoints.save(folder, made(3), keep=2)
+        else:
+            checkpoints.save(folder, made(3), keep=2)
+    return disk.told
+
+
+@pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power cut"])
+def test_a_save_that_ends_anywhere_leaves_the_newest_finished_checkpoint(power_cut: bool, tmp_path: Path) -> None:
+    all_of_it = save_of_three(tmp_path / "whole", 0, power_cut)
+    renamed, durable = all_of_it.index("rename .tmp-checkpoint-000003"), all_of_it.index("sync whole")
+    assert len(all_of_it) > 25 and "remove half of checkpoint-000001" in all_of_it[durable:]
+    for at in range(1, len(all_of_it) + 1):
+        folder = tmp_path / str(at)
+        save_of_three(folder, at, power_cut)
+        heard: list[str] = []
+        found = checkpoints.newest(folder, heard.append)
+        assert same(found, 3 if at > (durable + 1 if power_cut else renamed + 1) else 2), (at, all_of_it[at - 1])
+        assert not heard, "what is not whole has no name that a checkpoint has"
+        checkpoints.save(folder, made(3), keep=2)
+        checkpoints.save(folder, made(4), keep=2)
+        assert same(checkpoints.newest(folder, heard.append), 4) and not heard
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-000003", "checkpoint-000004"]
+
+
+# What is refused
+
+
+def test_a_changed_setting_is_refused_unless_it_is_named(pictures: Pictures, tmp_path: Path) -> None:
+    run = trainer(LORA, pictures)
+    run.step()
+    saved(run, tmp_path)
+    changed = replace(LORA, changes={"learning_rate": 5e-3})
     with pytest.raises(CheckpointError, match=r"training\.learning_rate: 0\.01 -> 0\.005"):
-        trainer(METHODS["lora"], data, classes, tmp_path, changed).resume()
+        trainer(changed, pictures, tmp_path).resume()
     with pytest.raises(CheckpointError, match="data: "):
-        trainer(METHODS["lora"], classes, classes, tmp_path).resume()
-    assert trainer(METHODS["lora"], data, classes, tmp_path, changed).resume(allow=["training.learning_rate"]) == 2
+        trainer(LORA, replace(pictures, plain=pictures.classes), tmp_path).resume()
+    assert trainer(changed, pictures, tmp_path).resume(allow=["training.learning_rate"]) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_after_the_step_and_tells_the_exit_code(number, data, classes, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    run = trainer(METHODS["lora"], data, classes, tmp_path)
+def test_a_signal_saves_after_the_step_and_tells_the_exit_code(
+    number: signal.Signals, pictures: Pictures, tmp_path: Path
+) -> None:
+    run = trainer(LORA, pictures, tmp_path)
     step = run.step
     run.step = lambda: (os.kill(os.getpid(), number) if run.done == 2 else None, step())[1]  # type: ignore[method-assign]
     before = signal.getsignal(number)
@@ -167,58 +310,16 @@ def test_a_signal_saves_after_the_step_and_tells_the_exit_code(number, data, cla
     assert signal.getsignal(number) is before
 
 
-def test_no_finite_loss_ends_the_run_and_leaves_the_last_good_state(data: Captioned, classes: Captioned, tmp_path: Path) -> None:
-    saved_at(tmp_path, data, classes, (2,))
-    run = trainer(METHODS["lora"], data, classes, tmp_path)
-    run.resume()
-    good = bits(run)
-    run.method = Lora(rank=2)
-    object.__setattr__(run.method, "loss", lambda *_: sum(p.sum() for p in run.weights.values()) * float("nan"))
-    with pytest.raises(DivergedError, match="no finite loss in 5 steps"):
-        run.fit()
-    assert bits(run) == good and checkpoints.steps_in(tmp_path) == [2]
-
-
-KILLED = """
-import sys, pathlib, torch
-sys.path[:0] = [{tests!r}, {root!r}]
-torch.set_num_threads(1)
-import test_resume as t
-from hf_diffusion_kit.data import load_captioned
-data, classes = load_captioned(sys.argv[1]), load_captioned(sys.argv[2])
-run = t.trainer(t.METHODS["lora"], data, classes, pathlib.Path(sys.argv[3]), t.replace(t.SETTINGS, steps=10**6, checkpointing_steps=1))
-print("ready", flush=True)
-run.fit()
-"""
-
-
-def test_kill_9_at_any_moment_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
-    """Twelve children are killed while they write a checkpoint a step; what is left must be valid and go on."""
-    data, classes = toyset.folder(tmp_path / "data"), toyset.folder(tmp_path / "classes", count=3, captions=1)
-    here = Path(__file__).parent
-    code = KILLED.format(tests=str(here), root=str(here.parent))
-    child = subprocess.Popen([sys.executable, "-c", code, str(data), str(classes), str(tmp_path / "run")], stdout=subprocess.PIPE)
-    assert child.stdout and child.stdout.readline() == b"ready\n"
-    while len(checkpoints.steps_in(tmp_path / "run")) < 2:
-        time.sleep(0.01)
-    copies = []
-    for k in range(12):  # a copy at a random moment is what a kill at that moment leaves, but for the file being copied
-        time.sleep(0.013 + 0.007 * k)
-        os.kill(child.pid, signal.SIGSTOP)
-        copies.append(shutil.copytree(tmp_path / "run", tmp_path / f"left-{k}"))
-        os.kill(child.pid, signal.SIGCONT)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    for folder in [*copies, tmp_path / "run"]:
-        found = checkpoints.newest(Path(folder), lambda _: None)
-        assert found is not None
-        assert json.loads((Path(folder) / f"checkpoint-{found.step:06d}" / "state.json").read_text())["step"] == found.step
-    rows = load_captioned(data), load_captioned(classes)
-    left = trainer(METHODS["lora"], *rows, tmp_path / "run", replace(SETTINGS, steps=10**6, checkpointing_steps=1))
-    step = left.resume()
-    whole = trainer(METHODS["lora"], *rows, None, replace(SETTINGS, steps=10**6, checkpointing_steps=1))
-    for _ in range(step + 2):
-        whole.step()
-    left.step()
-    left.step()
-    assert bits(left) == bits(whole)
+def test_no_finite_loss_ends_the_run_and_leaves_the_last_good_state(pictures: Pictures, tmp_path: Path) -> None:
+    run = trainer(replace(LORA, changes={"steps": 20}), pictures, tmp_path)
+    run.step()
+    run.save()
+    good = state(run)
+    object.__setattr__(run, "method", CASES["noise"].method)
+    with pytest.MonkeyPatch.context() as patch:
+        lost: Any = lambda *_: sum(p.sum() for p in run.weights.values()) * float("nan")
+        patch.setattr(type(run.method), "loss", lost)
+        with pytest.raises(DivergedError, match="no finite loss in 5 steps") as caught:
+            run.fit()
+    assert caught.value.exit_code == 7 and run.skipped == 5 and checkpoints.steps_in(tmp_path) == [1]
+    assert set(differences(good, state(run))) == {"losses", "skipped", "bad_in_a_row", "step", "rates", "ledger", "ledger lines"}

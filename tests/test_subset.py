@@ -266,7 +266,10 @@ def test_a_condition_of_another_type_is_named(told: dict[str, Any], words: str) 
 
 
 def test_the_same_numbers_and_names_are_one_choice_however_they_are_written() -> None:
-    assert Subset(min_aspect=1).digest == Subset(min_aspect=1.0).digest and Subset(min_aspect=1).words() == ["--min-aspect", "1.0"]
+    assert Subset(min_aspect=1).digest == Subset(min_aspect=1.0).digest and Subset(min_aspect=1).words() == [
+        "--min-aspect",
+        "1.0",
+    ]
     told: Any = np.array(["dog", "cat"])
     assert Subset(category=told).category == Subset(category=(name for name in ("cat", "Dog"))).category == ("cat", "dog")  # type: ignore[arg-type]
     assert Subset(license=np.int64(4)).license == Subset(license=[4]).license == ("4",)  # type: ignore[arg-type]
@@ -359,7 +362,11 @@ def test_pictures_that_are_the_same_or_of_another_size_are_told(tmp_path: Path) 
 def test_pictures_with_fewer_captions_than_the_one_that_is_wanted_are_counted(tmp_path: Path) -> None:
     said = "pictures with fewer than 6 captions, of which the last was taken: 11"
     data = people(tmp_path, caption="nth:6")
-    assert said in data.notes and data.dataset["text"][2] == "a sixth, over two lines" and data.dataset["text"][0] == "caption 4 of 1."
+    assert (
+        said in data.notes
+        and data.dataset["text"][2] == "a sixth, over two lines"
+        and data.dataset["text"][0] == "caption 4 of 1."
+    )
     assert said in (data.save(tmp_path / "out") / "README.md").read_text()
     assert not any("fewer" in note for note in people(tmp_path, caption="nth:5").notes)
 

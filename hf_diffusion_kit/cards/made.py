@@ -76,18 +76,18 @@ def headline(record: RunRecord, base: Markdown) -> Markdown:
         return Markdown(f"{what} {whole_sentence(record)}")
     named = f"{'a new word' if len(words) == 1 else f'{len(words)} new words'}, {listed([code(word) for word in words])}"
     if words and adapter(record):
-        both = f"{adapter_noun(record)} and {named}"
+        both = f"{inline(adapter_noun(record))} and {named}"
         return Markdown(f"A {both}, for {base}, learnt together from {shown} (pivotal tuning). Load both.")
     if words:
         first = named[0].upper() + named[1:]
         return Markdown(f"{first}, for {base}, learnt from {shown} by textual inversion. The model itself stays as it is.")
-    kind = adapter_noun(record) if record.method in TAGS else inline(record.method)
+    kind = inline(adapter_noun(record) if record.method in TAGS else record.method)
     return Markdown(f"A {booth}{kind} for {base}, trained on {shown}.")
 
 
 def adapter_name(record: RunRecord) -> str:
     kind = adapter(record) or "lora"
-    return "DoRA" if method_settings(record).get("dora") else ADAPTERS.get(kind) or inline(kind)
+    return "DoRA" if method_settings(record).get("dora") else ADAPTERS.get(kind, kind)
 
 
 def adapter_noun(record: RunRecord) -> str:

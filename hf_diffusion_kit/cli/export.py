@@ -10,7 +10,7 @@ HELP = """Write a finished run in another format and load it back.
   peft               the adapter alone (LoRA, LoHa, LoKr or OFT), for peft
   textual-inversion  the new words alone, for `load_textual_inversion`
 
-The base is opened in float32, and so is a merged pipeline written."""
+What is folded together is written in float32; the pipeline of a full fine-tune is copied as it is."""
 
 FORMATS = ("merged", "pipeline", "diffusers-lora", "peft", "textual-inversion")
 """All that there are (a test holds them against the room that has them); named here, for help must not load torch."""

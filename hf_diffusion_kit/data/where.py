@@ -52,7 +52,7 @@ def meant(told: Path) -> str:
         if part == ".." or _is_there(here / part):
             here = here / part
             continue
-        names = _entries(here)
+        names = [name for name in _entries(here) if name != part]  # a link that leads nowhere is there, and is not what is meant
         folded = {name.casefold(): name for name in names}
         near = [folded[part.casefold()]] if part.casefold() in folded else get_close_matches(part, names, n=1, cutoff=NEAR)
         if not near:

@@ -12,7 +12,11 @@ from .tokens import Tokens
 
 @dataclass(frozen=True)
 class TextualInversion(Tokens):
-    """New words for what the pictures show; the model itself stays as it is (Gal et al. 2023)."""
+    """New words for what the pictures show; the model itself stays as it is (Gal et al. 2023).
+
+    CLIPs whose configuration names no end of text (eos_token_id 2, as SDXL's second) sum a caption up at its largest id: with a new word,
+    there. Training and stock readers do so alike.
+    """
 
     name: ClassVar[str] = "textual-inversion"
 

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C latent channels, H W latent height and width, R G pix
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -88,7 +89,9 @@ class Loader:
         """Rows of the dataset."""
         columns = ["image_id", "file_name", "sha256", "captions", "height", "width"]
         told = data.dataset.select_columns(columns)[self.at]  # all at once: one by one, 100,000 of them take minutes
-        self.rows: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in zip(*(told[c] for c in columns), strict=True)]
+        self.rows: list[dict[str, Any]] = [
+            dict(zip(columns, row, strict=True)) for row in zip(*(told[c] for c in columns), strict=True)
+        ]
         self.buckets = self._buckets()
         self.plan = self.buckets.plan(settings.batch_size * processes.world, settings.seed, role)
         self.masks = Masks(data, settings.mask, settings.mask_path) if settings.mask != "no" and role == "instance" else None
@@ -265,14 +268,20 @@ class Loader:
 
     def _encode_picture(self, index: int, crop: Crop) -> dict[str, Tensor]:
         pixels_3RG = prepare(self._image(index), *crop.size, place=crop.place, flip=crop.flip).pixels_3RG
-        posterior = self.family.posterior(torch.from_numpy(pixels_3RG)[None])
+        with self._plain():
+            posterior = self.family.posterior(torch.from_numpy(pixels_3RG)[None])
         return {"mean": posterior.mean_BCHW, "std": posterior.std_BCHW}
 
     def _encode_captions(self, samples: Sequence[Sample], by: Family | None = None) -> Conditioning:
         geometry_B6 = torch.tensor([sample.crop.geometry for sample in samples])
-        with torch.set_grad_enabled(self.text_learns and by is None):
+        learns = self.text_learns and by is None
+        with torch.set_grad_enabled(learns), nullcontext() if learns or by is not None else self._plain():
             cond = (by or self.family).encode_captions([sample.caption for sample in samples], geometry_B6)
         return {name: value.to(self.device) for name, value in cond.items()}
+
+    def _plain(self) -> AbstractContextManager[Any]:
+        """What is kept must be the same whether it is asked for before the first step or in the middle of one."""
+        return torch.autocast(self.device.type, enabled=False)
 
     # What was shown
 
