@@ -71,12 +71,13 @@ def sdxl() -> Any:
 
 
 def folder(name: str, home: Path) -> Path:
-    """`sd15` or `sdxl` as a folder of bfloat16 safetensors, made once."""
+    """`sd15` or `sdxl` as a folder of safetensors, made once: float32, as Stable Diffusion 1.5 lies on the Hub, XL in bfloat16."""
     base = home / f"{name}-random"
     if not base.is_dir():
         torch.manual_seed(0)
         half = base.with_suffix(".part")
-        {"sd15": sd15, "sdxl": sdxl}[name]().to(torch.bfloat16).save_pretrained(half)
+        pipe = {"sd15": sd15, "sdxl": sdxl}[name]()
+        (pipe.to(torch.bfloat16) if name == "sdxl" else pipe).save_pretrained(half)
         half.rename(base)
     return base
 

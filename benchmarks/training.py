@@ -37,15 +37,13 @@ def baseline(base: Path, data: Path, told: argparse.Namespace, steps: int) -> li
     from PIL import Image
 
     half = {"bf16": torch.bfloat16, "no": torch.float32}[told.precision]
-    pipe: Any = (
-        DiffusionPipeline.from_pretrained(base, dtype=half, safety_checker=None)
-        if told.model == "sd15"
-        else (DiffusionPipeline.from_pretrained(base, dtype=half))
-    )
+    more = {"safety_checker": None} if told.model == "sd15" else {}
+    pipe: Any = DiffusionPipeline.from_pretrained(base, **more)  # the script casts what it has opened
     unet, vae, scheduler = pipe.unet, pipe.vae, DDPMScheduler.from_config(pipe.scheduler.config)
     for part in (unet, vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         if part is not None:
             part.requires_grad_(False)
+            part.to(dtype=torch.float32 if part is vae and told.model == "sdxl" else half)
     torch.manual_seed(0)
     unet.add_adapter(
         LoraConfig(r=16, lora_alpha=16, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"])
@@ -65,10 +63,7 @@ def baseline(base: Path, data: Path, told: argparse.Namespace, steps: int) -> li
         left, top = (image.width - side) // 2, (image.height - side) // 2
         pixels = torch.from_numpy(np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 127.5 - 1)
         with torch.no_grad():
-            encoder = (
-                vae.float() if told.model == "sdxl" else vae
-            )  # its encoder overflows in half precision, so the script runs it in float32
-            latents = encoder.encode(pixels.permute(2, 0, 1)[None].to(encoder.dtype)).latent_dist.sample()
+            latents = vae.encode(pixels.permute(2, 0, 1)[None].to(vae.dtype)).latent_dist.sample()
             latents = (latents * vae.config.scaling_factor).to(half)
             if told.model == "sd15":
                 text, added = pipe.encode_prompt([row["text"]], "cpu", 1, False)[0], None

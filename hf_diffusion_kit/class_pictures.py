@@ -24,8 +24,10 @@ def class_pictures(pipe: Any, shots: Sequence[Shot], folder: Path, *, base: str,
     """
     told = json.dumps([CODE, base, [asdict(shot) for shot in shots]], sort_keys=True)
     target = folder / hashlib.sha256(told.encode()).hexdigest()[:16]
+    half = folder / f".tmp-{target.name}"
+    if target.is_dir() and not half.exists() and not all((target / f"{i:04d}.png").is_file() for i in range(len(shots))):
+        target.replace(half)  # somebody has removed some; the same are drawn again
     if not target.is_dir():
-        half = folder / f".tmp-{target.name}"
         half.mkdir(parents=True, exist_ok=True)
         names = [half / f"{i:04d}.png" for i in range(len(shots))]
         with tqdm(total=len(shots), desc="class pictures", unit="picture", disable=not progress, leave=False) as bar:

@@ -120,6 +120,7 @@ def _train(
     finally:
         watch.end()
     if processes.main:
+        recipe.write(folder / SETTINGS)  # in case the folder was removed while the run ran
         finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress, watch.notes))
     processes.wait()
     return Run.open(folder)

@@ -63,10 +63,10 @@ def finish(told: Outcome) -> Run:
     family.recall()
     told.recipe.method.settle(family)
     forms = [FORMATS[name] for name in told.recipe.method.formats]
+    follow(family.pipe, told.hints)  # a whole pipeline is written with the scheduler that it wants
     written = [form.write(family, told.folder) for form in forms]
     for form in forms:
         form.as_read(family)
-    follow(family.pipe, told.hints)
     trained = pixels(family.pipe, shot)
     facts = make_record(told)
     device, dtype, kind = family.device, family.dtype, type(family)
@@ -137,6 +137,7 @@ def make_record(told: Outcome) -> RunRecord:
             hub=next((step.hub for step in reversed(data.record.chain) if step.hub), None),
             captions=captions,
             buckets=trainer.loader.buckets.report() if settings.buckets else [],
+            held_out=len(data) - len(trainer.loader.rows),
         ),
         settings=recipe.public(),
         steps=trainer.done,
@@ -147,7 +148,7 @@ def make_record(told: Outcome) -> RunRecord:
         seconds=round(trainer.seconds, 1),
         captions=trainer.ledger(),
         parameters={part.label: sum(p.numel() for p in part.parameters.values()) for part in trainer.trained},
-        held_out=[(step, round(loss, 6)) for step, loss in trainer.validations if np.isfinite(loss)],
+        validations=[(step, round(loss, 6)) for step, loss in trainer.validations if np.isfinite(loss)],
         scheduler=dict(told.hints),
         notes=[*data.notes, *trainer.notes(), *told.notes, *hint_notes(told.hints)],
         started=trainer.started,

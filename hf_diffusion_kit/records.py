@@ -51,6 +51,8 @@ class DataRecord:
     """Captions that the rows have, no text of a picture counted twice; those missing from the ledger were not used."""
     buckets: list[dict[str, Any]] = field(default_factory=list)
     """Where pictures kept their aspect ratios: a row a bucket, as `Buckets.report` tells it."""
+    held_out: int = 0
+    """Pictures among the rows that were never trained on; their loss was measured."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class RunRecord:
     scores: dict[str, float] = field(default_factory=dict)
     weights: list[Weights] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
-    held_out: list[tuple[int, float]] = field(default_factory=list)
+    validations: list[tuple[int, float]] = field(default_factory=list)
     """(step, loss of the pictures that were held out) of each measurement with a finite loss."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """What a reader has to set at the pipeline's scheduler, where training changed the noise schedule."""

@@ -161,7 +161,7 @@ def test_letters_that_the_terminal_lacks_are_no_error(tmp_path: Path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", out := io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
             assert hfdk("subset", "folder", "ünï 猫", "--prompt", "ein Bär 🐻", "--out", "öut", *more) == 0
-    assert json.loads(out.buffer.getvalue())["folder"] == "öut"  # type: ignore[attr-defined]
+    assert json.loads(out.buffer.getvalue())["folder"] == "öut"
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])

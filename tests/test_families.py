@@ -86,6 +86,15 @@ def test_a_family_is_told_by_configuration_alone(name: str, tmp_path: Path) -> N
     assert detect(config_folder(tmp_path, *CONFIGS[name])).name == name
 
 
+@pytest.mark.parametrize("other", [{"in_channels": 9}, {"time_cond_proj_dim": 256}])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bases_that_are_asked_for_more_are_no_bases(name: str, other: dict[str, Any], tmp_path: Path) -> None:
+    """For painting into pictures, and distilled to few steps."""
+    class_name, unet = CONFIGS[name]
+    with pytest.raises(FamilyError, match=f"is a {class_name}, a kind of it that no family here opens"):
+        detect(config_folder(tmp_path, class_name, unet | other))
+
+
 def test_what_no_family_opens_is_said(tmp_path: Path) -> None:
     other = config_folder(tmp_path, "StableDiffusionXLPipeline", {"cross_attention_dim": 2048})
     with pytest.raises(FamilyError, match=r"is a StableDiffusionXLPipeline, a kind of it that no .*known: .*\(sd2\)"):

@@ -194,6 +194,32 @@ def test_a_new_adapter_changes_nothing(method: Lora) -> None:
     assert torch.equal(family.predict(given.latents_BCHW, torch.tensor([3]), given.cond), before)
 
 
+@pytest.mark.parametrize(
+    ("method", "scale"),
+    [
+        (Lora(rank=4, alpha=2), 0.5),
+        (Lora(rank=4), 1),
+        (Lora(rank=4, alpha=8, rslora=True), 4),
+        (Lora(adapter="loha", rank=4, alpha=2), 0.5),
+        (Lora(adapter="lokr", rank=4), 1),
+    ],
+)
+def test_an_adapter_is_scaled_by_alpha(method: Lora, scale: float) -> None:
+    family = family_of("sd1")
+    method.adapt(family, seed=0)
+    assert {module.scaling["default"] for module in family.model.modules() if hasattr(module, "scaling")} == {scale}
+
+
+def test_what_oft_rotates_keeps_its_length() -> None:
+    family = family_of("sd1")
+    for parameter in Lora(adapter="oft", rank=4).adapt(family, seed=0)[0].parameters.values():
+        parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    layer: Any = family.model.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    turned = layer.get_delta_weight("default")
+    assert (turned - torch.eye(16)).abs().max() > 0.5
+    torch.testing.assert_close(turned @ turned.T, torch.eye(16))
+
+
 def test_each_preset_takes_more_layers() -> None:
     def layers(**told: Any) -> set[str]:
         part = Lora(rank=2, **told).adapt(family_of("sd1"), seed=0)[0]
@@ -433,8 +459,9 @@ def test_a_family_is_adapted_once() -> None:
     method.adapt(family, seed=0)
     with pytest.raises(ModelError, match=r"the unet has an adapter already. Fix: open the base anew"):
         method.adapt(family, seed=0)
-    with pytest.raises(ConfigError, match=r"other words are being trained here. Fix: open the base anew"):
-        TextualInversion(tokens=("<dog>",)).prepare(family)
+    for other in (TextualInversion(tokens=("<dog>",)), TextualInversion(tokens=("<toy>",), vectors=2), TextualInversion()):
+        with pytest.raises(ConfigError, match=r"other words are being trained here. Fix: open the base anew|names no new word"):
+            other.prepare(family)
 
 
 def test_the_same_words_twice_are_known_already() -> None:

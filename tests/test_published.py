@@ -32,8 +32,9 @@ from hf_diffusion_kit.testing import LocalHub
 
 WORDS = {"tokens": ["<dog>", "<toy>"], "vectors": 2}
 LOUD = {"learning_rate": 0.05, "token_learning_rate": 2.0}
+MEASURED = {"validation_share": 0.4, "validation_steps": 1, "buckets": True, "bucket_step": 8}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "lora": ("sd1", {"name": "lora", "rank": 4, "alpha": 8, "text_encoder": True}, LOUD),
+    "lora": ("sd1", {"name": "lora", "rank": 4, "alpha": 8, "text_encoder": True}, {**LOUD, **MEASURED}),
     "loha": ("sd2", {"name": "lora", "adapter": "loha", "rank": 4, "text_encoder": True}, {**LOUD, "zero_terminal_snr": True}),
     "dreambooth": ("sd1", {"name": "dreambooth", "rank": 4, "prior": "base", "class_prompts": ["a cat"]}, LOUD),
     "full": ("sdxl", {"name": "full"}, {"learning_rate": 0.01, "ema_decay": 0.5}),
@@ -177,6 +178,19 @@ def test_the_scheduler_of_a_changed_noise_schedule_is_told(runs: dict[str, Run],
     code = (published["loha"].with_suffix(".py")).read_text()
     assert "pipe.scheduler = DDIMScheduler.from_config(" in code and "rescale_betas_zero_snr=True" in code
     assert "scheduler" not in published["lora"].with_suffix(".py").read_text()
+
+
+def test_what_was_held_out_and_how_pictures_were_cut_is_told(
+    runs: dict[str, Run], published: dict[str, Path], online_hub: LocalHub
+) -> None:
+    record, card = runs["lora"].record, fetched(online_hub, "lora")
+    assert [step for step, _ in record.validations] == [1, 2] and Run.open(runs["lora"].folder).record == record
+    assert f"| held-out loss | {record.validations[0][1]:.4g} at step 1, {record.validations[1][1]:.4g} at step 2 |" in card
+    assert record.data.buckets and sum(row["pictures"] for row in record.data.buckets) == 3
+    assert (record.data.rows, record.data.held_out) == (5, 2)
+    assert "trained on 3 captioned pictures" in card and "Of these 2 were held out: never trained on, only measured." in card
+    assert "| height × width | pictures | cut away, on average | at most | enlarged |" in card
+    assert not runs["loha"].record.data.buckets and "cut away, on average" not in fetched(online_hub, "loha")
 
 
 def test_a_part_that_was_not_loaded_back_is_refused(runs: dict[str, Run]) -> None:

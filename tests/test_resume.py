@@ -16,7 +16,7 @@ import toyruns
 from fragile import Fragile
 from hf_diffusion_kit.errors import CheckpointError, DivergedError, Stopped
 from hf_diffusion_kit.methods import METHODS
-from hf_diffusion_kit.recipe import Recipe
+from hf_diffusion_kit.recipe import BaseSettings, Recipe
 from hf_diffusion_kit.training import checkpoint as checkpoints
 from hf_diffusion_kit.training import optimizers
 from hf_diffusion_kit.training import trainer as trainers
@@ -50,13 +50,14 @@ def test_resumed_after_any_step_the_state_is_the_same_bytes(name: str, pictures:
         states[whole.done] = state(whole)
         if whole.done in case.stops:
             saved(whole, tmp_path / str(whole.done))
-    assert len(states) == case.settings.steps and states[1]["losses"] != states[2]["losses"]
+        if whole.done > max(4, *case.stops) and name != "lora":
+            break
+    assert states[1]["losses"] != states[2]["losses"]
     for stop in case.stops:
         run = trainer(case, pictures, tmp_path / str(stop))
         assert run.resume() == stop
-        assert differences(state(run), states[stop]) == (["rates"] if stop in (1, 4) and "lr_scheduler" not in case.changes else [])
-        last = case.settings.steps if stop == case.stops[-1] else 4
-        while run.done < last:
+        assert not differences(state(run), states[stop])
+        while run.done < (max(states) if name == "lora" else max(4, stop + 1) if case.stops == toyruns.EDGE else stop + 1):
             run.step()
             assert not differences(state(run), states[run.done]), f"resumed at {stop}, after step {run.done}"
 
@@ -88,7 +89,7 @@ def test_to_save_and_to_look_changes_nothing(name: str, pictures: Pictures, tmp_
 def test_fp16_goes_on_with_its_scale_and_what_it_skipped(
     pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainers, "FIRST_SCALE", 2.0**19)
+    monkeypatch.setattr(trainers, "FIRST_SCALE", 2.0**25)
     whole, states = trainer(CASES["fp16"], pictures), {}
     for _ in whole:
         states[whole.done] = state(whole)
@@ -117,9 +118,7 @@ def watched(pictures: Pictures, folder: Path) -> tuple[Trainer, list[str]]:
     heard: list[str] = []
     run = trainer(HELD, pictures, folder, say=heard.append)
     run.resume()
-    recipe = Recipe.of({"base": {"id": "toy"}, "training": HELD.changes}, where="test")
-    assert recipe.training == replace(HELD.settings, **{n: getattr(recipe.training, n) for n in ("resolution", "batch_size")}) or True
-    Watch(run, replace(recipe, training=HELD.settings), folder, [], [], say=heard.append)
+    Watch(run, Recipe(BaseSettings("toy"), HELD.method, HELD.settings), folder, [], [], say=heard.append)
     return run, heard
 
 
@@ -139,7 +138,7 @@ def test_an_early_end_and_the_best_weights_are_the_same_wherever_it_was_stopped(
     ]
     for folder in ("5", str(best), str(whole.done), "whole"):
         run, said = watched(pictures, tmp_path / folder)
-        assert 0 < run.done <= max(int(folder) if folder != "whole" else 99, 5)
+        assert run.done == (whole.done if folder == "whole" else (int(folder) - 1) // 4 * 4)
         run.fit()
         assert not differences(state(run), state(whole)) and said == heard
         assert (run.done, run.validations, run.ended_early) == (whole.done, whole.validations, True)

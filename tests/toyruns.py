@@ -145,8 +145,7 @@ def state(run: Trainer) -> dict[str, Any]:
     kinds = {"weights": told.weights, "optimizer": told.optimizer, "ema": told.ema}
     tensors = {f"{kind}: {name}": bits(value) for kind, values in kinds.items() for name, value in values.items()}
     plain = {name: json.dumps(value, sort_keys=True) for name, value in told.state.items() if name not in ("seconds", "started")}
-    rates = [(group["name"], group["lr"]) for group in run.optimizer.param_groups]
-    return {**tensors, **plain, "step": told.step, "rates": (run.rates(), rates), "ledger lines": run.ledger()}
+    return {**tensors, **plain, "step": told.step, "rates": run.rates(), "ledger lines": run.ledger()}
 
 
 def bits(value: torch.Tensor) -> tuple[torch.dtype, torch.Size, bytes]:

@@ -168,11 +168,10 @@ def loss_rows(training: Mapping[str, Any]) -> Parts:
 
 def held_out_rows(record: RunRecord, training: Mapping[str, Any]) -> Parts:
     """The loss of pictures that were never trained on, and which weights the files hold where a run looked for the best."""
-    if not record.held_out:
+    if not record.validations:
         return
-    (begin, before), (end, after) = record.held_out[0], record.held_out[-1]
-    best, lowest = min(record.held_out, key=lambda pair: (pair[1], pair[0]))
-    share = training.get("validation_share")
+    (begin, before), (end, after) = record.validations[0], record.validations[-1]
+    best, lowest = min(record.validations, key=lambda pair: (pair[1], pair[0]))
     out = training.get("early_stop")
     yield (
         "held-out loss",
@@ -180,7 +179,6 @@ def held_out_rows(record: RunRecord, training: Mapping[str, Any]) -> Parts:
             f"{before:.4g} at step {begin:,}",
             f"{after:.4g} at step {end:,}" if end != begin else "",
             f"lowest {lowest:.4g} at step {best:,}" if best not in (begin, end) else "",
-            f"{percent(share)} of the pictures held out" if share else "",
             f"the files hold the weights of step {best:,}" if out else "",
         ],
     )

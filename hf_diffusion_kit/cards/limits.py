@@ -4,6 +4,7 @@ import re
 
 from ..records import Pinned, RunRecord
 from .made import is_whole, method_settings, this
+from .page import counted
 
 EMBEDDED = ("digits", "digits-seven")
 """Bases that come with the package (a test holds it against the room that has them)."""
@@ -27,11 +28,12 @@ def limits(record: RunRecord) -> list[str]:
         found.append(f"What {base.id} does badly or unfairly, {with_it}: its card says more.")
     if whole and record.family == "sd1" and not embedded:
         found.append("The files hold no safety checker: nothing looks at what is drawn.")
-    if 0 < data.rows < FEW:
-        each = record.samples / data.rows
+    rows = data.rows - data.held_out
+    if 0 < rows < FEW:
+        each = record.samples / rows
         often = f"{each:,.0f} times on average" if each >= 1 else "less than once"
         found.append(
-            f"It was trained on {data.rows} pictures, each shown {often}. It may repeat them: "
+            f"It was trained on {counted(rows, 'picture')}, each shown {often}. It may repeat them: "
             "compare what you draw with them before you publish it."
         )
     if data.source == "coco" and not embedded:

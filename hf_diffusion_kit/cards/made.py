@@ -68,7 +68,7 @@ def tags(record: RunRecord, *, family: bool) -> list[str]:
 
 def headline(record: RunRecord, base: Markdown) -> Markdown:
     """The sentence under the title. `base`: the model that was trained, and where it is."""
-    shown = f"{counted(record.data.rows, 'captioned picture')} in {counted(record.steps, 'step')}"
+    shown = f"{counted(record.data.rows - record.data.held_out, 'captioned picture')} in {counted(record.steps, 'step')}"
     booth = "DreamBooth " if record.method.startswith("dreambooth") else ""
     words = new_words(record)
     if is_whole(record):

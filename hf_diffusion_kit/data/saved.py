@@ -166,7 +166,10 @@ def _replace(place: Path, half: Path) -> None:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        told, fix = error.strerror or error, "see that it may be read" if isinstance(error, PermissionError) else AGAIN
+        raise SourceError(f"cannot be read: {told}", where=path, fix=fix, case=11) from error
+    except ValueError as error:
         raise SourceError(f"cannot be read: {error}", where=path, fix=AGAIN, case=11) from error
 
 

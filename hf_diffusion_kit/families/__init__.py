@@ -1,6 +1,6 @@
 """The model families. To add one: write its file, add one line to FAMILIES."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from ..errors import FamilyError
@@ -19,8 +19,9 @@ def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:
     """
     name = class_name_of(base, revision=revision)
     kinds = [kind for kind in FAMILIES.values() if kind.pipeline_class.__name__ == name]
+    config = cache(partial(config_of, base, revision=revision))
     for kind in kinds:
-        if kind.accepts(partial(config_of, base, revision=revision)):
+        if kind.accepts(config):
             return kind
     known = ", ".join(f"{kind.pipeline_class.__name__} ({kind.name})" for kind in FAMILIES.values())
     what = "a kind of it that no family here opens" if kinds else "which no family here opens"

@@ -248,6 +248,11 @@ class Family(ABC):
                 self.part(name).to(device if encoders else "cpu")
 
 
+def plain_unet(config: Mapping[str, Any]) -> bool:
+    """Whether a U-Net is asked latents, time and text: not a picture to paint into (9 channels), nor a guidance scale (LCM)."""
+    return config.get("in_channels", 4) == 4 and config.get("time_cond_proj_dim") is None
+
+
 def marks(part: nn.Module) -> dict[str, tuple[Any, ...]]:
     """What changes when a part does: parameters that were exchanged, wrapped, enlarged, written to, cast, or are to be trained.
 

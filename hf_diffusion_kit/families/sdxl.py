@@ -5,7 +5,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from .base import Conditioning, Family
+from .base import Conditioning, Family, plain_unet
 
 
 class SDXL(Family):
@@ -22,7 +22,7 @@ class SDXL(Family):
 
     @classmethod
     def accepts(cls, config: Callable[[str], Mapping[str, Any]]) -> bool:
-        return config("unet").get("addition_embed_type") == "text_time"
+        return plain_unet(config("unet")) and config("unet").get("addition_embed_type") == "text_time"
 
     def latent_units(self) -> tuple[Tensor | float, Tensor | float]:
         config = self.pipe.vae.config

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from .base import Conditioning, Family
+from .base import Conditioning, Family, plain_unet
 
 
 class SD1(Family):
@@ -18,7 +18,7 @@ class SD1(Family):
 
     @classmethod
     def accepts(cls, config: Callable[[str], Mapping[str, Any]]) -> bool:
-        return not second(config("unet"))
+        return plain_unet(config("unet")) and not second(config("unet"))
 
     def encode_captions(self, captions: Sequence[str], geometry_B6: Tensor) -> Conditioning:
         encoder = self.pipe.text_encoder
@@ -39,7 +39,7 @@ class SD2(SD1):
 
     @classmethod
     def accepts(cls, config: Callable[[str], Mapping[str, Any]]) -> bool:
-        return second(config("unet"))
+        return plain_unet(config("unet")) and second(config("unet"))
 
 
 def second(unet: Mapping[str, Any]) -> bool:

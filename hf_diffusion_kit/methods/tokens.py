@@ -43,6 +43,10 @@ class Tokens(Method):
         """What the tokenizer knows a word's rows by, as diffusers' `maybe_convert_prompt` spells them."""
         return [token, *(f"{token}_{number}" for number in range(1, self.vectors))]
 
+    def all_names(self) -> list[str]:
+        """In the order of their ids."""
+        return [name for token in self.tokens for name in self.names(token)]
+
     def missing_tokens(self, captions: Iterable[str]) -> tuple[str, ...]:
         """Words that no caption holds, letter for letter: they would never be trained."""
         missing = dict.fromkeys(self.tokens)
@@ -55,13 +59,14 @@ class Tokens(Method):
         if not self.tokens:
             raise ConfigError("names no new word", where="method: tokens", fix='tokens = ["<cat-toy>"]', case=1)
         for part, tokenizer in self._sides(family):
-            ready = isinstance(embedding(family, part), NewRows)
-            for token in self.tokens:
-                if not ready:
-                    self._check_new(tokenizer, token)
-                elif not set(self.names(token)) <= tokenizer.get_added_vocab().keys():
+            if isinstance(rows := embedding(family, part), NewRows):
+                known, names = tokenizer.get_added_vocab(), self.all_names()
+                if [known.get(name) for name in names] != list(range(rows.first, rows.first + len(rows.new.weight))):
                     fix = "open the base anew"
                     raise ConfigError("other words are being trained here", where="method: tokens", fix=fix, case=1)
+            else:
+                for token in self.tokens:
+                    self._check_new(tokenizer, token)
             for word in filter(None, self.initializer):
                 self._known(tokenizer, word)
 
@@ -70,7 +75,7 @@ class Tokens(Method):
         Tokens.check(self, family)
         if isinstance(embedding(family, family.text_encoders[0]), NewRows):
             return
-        names = [name for token in self.tokens for name in self.names(token)]
+        names = self.all_names()
         for part, tokenizer in self._sides(family):
             first = len(tokenizer)
             tokenizer.add_tokens(names)

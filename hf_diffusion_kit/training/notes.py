@@ -34,6 +34,10 @@ def notes(run: "Trainer") -> list[str]:
         told.append(
             f"ended after {run.done} of {run.settings.steps} steps: {run.settings.early_stop} measurements without a better one"
         )
+    if run.given_out is not None:
+        told.append(f"given out are the weights of step {run.given_out}, the best by the held-out pictures")
+    if run.held is not None:
+        told.append(f"{len(run.held.rows)} pictures were held out and never trained on")
     if run.validations:
         step, loss = min(run.validations, key=lambda pair: pair[1])
         told.append(f"the held-out pictures' loss was lowest at step {step}: {loss:.5f}")

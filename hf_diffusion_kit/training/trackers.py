@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -74,6 +75,7 @@ class Trackers:
         self._running: dict[str, Any] = {}
         # TensorBoard forgets what came after the checkpoint; the others keep it, and it is not told them again.
         self._told = {name: -1 if not step else step if name == "tensorboard" else max(step, seen) for name in names}
+        self._hook, threading.excepthook = threading.excepthook, self._thread_died
         values = flat(settings)
         run_name = folder.resolve().name
         run_id = hashlib.sha256(f"{run_name}/{started}".encode()).hexdigest()[:12]
@@ -105,7 +107,12 @@ class Trackers:
         for name, tracker in list(self._running.items()):
             with self._unharmed(name):
                 tracker.finish()
-        self._running = {}
+        self._running, threading.excepthook = {}, self._hook
+
+    def _thread_died(self, told: Any) -> None:
+        """TensorBoard's own thread raises its error again where it is told something next: that is soon enough, and has one line."""
+        if not type(told.thread).__module__.startswith("tensorboard."):
+            self._hook(told)
 
     @contextmanager
     def _unharmed(self, name: str) -> Iterator[None]:

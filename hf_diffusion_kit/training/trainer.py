@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from ..data.captioned import Captioned
 from ..data.captions import tidy
-from ..errors import ConfigError, DivergedError, ModelError, Stopped
+from ..errors import ConfigError, ModelError
 from ..families import Family
 from ..methods import Batch, Method
 from ..records import CaptionUse
 from . import best, optimizers, saving, shortage
-from . import checkpoint as checkpoints
 from . import stages as staging
 from .cache import Cache
 from .ema import Ema
+from .endings import diverged, stopped
 from .loader import Loader
 from .notes import notes
 from .processes import ALONE, Processes
@@ -111,6 +111,8 @@ class Trainer:
         """(step, loss of the held-out pictures)."""
         self.after_step: list[Callable[[Trainer], None]] = []
         self.ended_early = False
+        self.given_out: int | None = None
+        """The step whose weights were given out, where that is not the last one."""
         self.bad_in_a_row = 0
         self.saved_at: int | None = None
         self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -151,7 +153,7 @@ class Trainer:
                     watch(self)
                 due = bool(every) and self.done % every == 0 and self.done < self.settings.steps
                 if caught := self._caught(signals):
-                    self._stop(caught)
+                    raise stopped(self, caught)
                 if due:
                     self.save()
         self.seconds_a_step = (time.monotonic() - begun) / max(1, self.done - first)
@@ -195,7 +197,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(learning, self.settings.max_grad_norm)
         told = torch.stack([torch.stack(losses).mean().float(), norm.float()]).tolist()  # the one wait for the device
         total, length = self.processes.mean(told)
-        if self.done == 0 and length == 0:
+        if self.done == 0 and all(p.grad is None for p in learning):
             raise ModelError("no trained weight has a gradient after the first step", where="method: targets", case=4)
         finite = isfinite(total) and isfinite(length)
         if finite:
@@ -208,7 +210,7 @@ class Trainer:
             self.skipped += 1
             self.bad_in_a_row += 1
             if self.bad_in_a_row >= MOST_BAD_STEPS * (4 if self.scaler.is_enabled() else 1):
-                raise self._diverged()
+                raise diverged(self)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         for loader in filter(None, (self.loader, self.prior)):
@@ -341,7 +343,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.give_out()
         if self.settings.early_stop and (step := best.give_out(self)):
-            self.say(f"given out: the weights of step {step}, the best by the held-out pictures")
+            self.given_out = step
         self.mode(training=False)
 
     # How it ends
@@ -350,21 +352,6 @@ class Trainer:
         """The signal that any of the processes was sent, 0 for none."""
         caught = signals.caught or 0
         return round(self.processes.most(caught)) if self.processes.world > 1 else caught
-
-    def _stop(self, signal_number: int) -> None:
-        where = self.save()
-        text = f"stopped by signal {signal_number} after step {self.done} of {self.settings.steps}"
-        raise Stopped(
-            f"{text}; saved as {where.name}" if where else text, exit_code=128 + signal_number, fix="`hfdk resume` goes on"
-        )
-
-    def _diverged(self) -> DivergedError:
-        what = f"no finite loss in {self.bad_in_a_row} steps in a row, the last one step {self.done + 1}"
-        saved = checkpoints.steps_in(self.folder) if self.folder else []
-        fix = "lower learning_rate and start anew in another folder"
-        if saved:
-            fix = f"hfdk resume goes on from step {saved[-1]}: lower learning_rate, with --allow-change training.learning_rate"
-        return DivergedError(what, where="training: learning_rate", fix=fix, case=6)
 
     # Its state
 
