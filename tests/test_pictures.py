@@ -315,7 +315,8 @@ def test_a_picture_stands_on_its_caption_and_away_from_the_next() -> None:
 @pytest.mark.skipif(not FACES[0].is_file(), reason="needs two fonts to choose from")
 def test_a_caption_is_drawn_in_a_font_that_has_its_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poor = tmp_path / "poor.ttf"
-    poor.write_bytes(ImageFont.load_default(12).font_bytes)
+    few: Any = ImageFont.load_default(12)
+    poor.write_bytes(few.font_bytes)
     monkeypatch.setattr("hf_diffusion_kit.sheet.FACES", (poor, FACES[0]))
-    assert _font(12, "plain").path == str(poor) and _font(12, "кириллица ⚀").path == str(FACES[0])
-    assert _font(12, "\U000f1234").path == str(poor)  # nobody has it
+    taken: list[Any] = [_font(12, text) for text in ("plain", "кириллица ⚀", "\U000f1234")]  # the last nobody has
+    assert [font.path for font in taken] == [str(poor), str(FACES[0]), str(poor)]

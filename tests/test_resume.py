@@ -133,9 +133,11 @@ def test_an_early_end_and_the_best_weights_are_the_same_wherever_it_was_stopped(
     whole.after_step.append(copy)
     whole.fit()
     best = min(whole.validations, key=lambda pair: pair[1])[0]
-    assert whole.ended_early and best == whole.done - 4 and heard == [
-        f"given out: the weights of step {best}, the best by the held-out pictures"
-    ]
+    assert (
+        whole.ended_early
+        and best == whole.done - 4
+        and heard == [f"given out: the weights of step {best}, the best by the held-out pictures"]
+    )
     for folder in ("5", str(best), str(whole.done), "whole"):
         run, said = watched(pictures, tmp_path / folder)
         assert run.done == (whole.done if folder == "whole" else (int(folder) - 1) // 4 * 4)
@@ -206,7 +208,10 @@ def flip(path: Path) -> None:
         (lambda folder: (folder / "manifest.json").write_bytes(b""), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json cannot be read"),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": "x", "files": [1]}'), "does not name weights.safetensors"),
+        (
+            lambda folder: (folder / "manifest.json").write_text('{"format": "x", "files": [1]}'),
+            "does not name weights.safetensors",
+        ),
         (lambda folder: (folder / "manifest.json").write_text('{"format": 1, "files": {}}'), "does not name weights.safetensors"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "it has no manifest.json"),
     ],

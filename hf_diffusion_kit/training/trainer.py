@@ -175,10 +175,8 @@ class Trainer:
 
     def leave_encoders(self) -> None:
         """Lets go of VAE and text encoders where nothing asks them any more until the end."""
-        if self.text_labels or any(loader.asks_later for loader in (self.loader, self.prior) if loader):
-            self.family.to(self.device, encoders=True)
-        else:
-            self.family.release()
+        asked = self.text_labels or any(loader.asks_later for loader in (self.loader, self.prior) if loader)
+        self.family.release(keep=self.family.text_encoders if asked else ())
 
     def step(self) -> float:
         """One optimizer step; returns its loss. A step whose loss or gradient is not finite changes nothing and is counted."""
