@@ -342,6 +342,7 @@ class Trainer:
             self.ema.give_out()
         if self.settings.early_stop and (step := best.give_out(self)):
             self.given_out = step
+            self.say(f"given out: the weights of step {step}, the best by the held-out pictures")
         self.mode(training=False)
 
     # How it ends
