@@ -23,7 +23,7 @@ from .outcome import Outcome, finish
 from .recipe import DataSettings, Recipe
 from .run import RECORD, SETTINGS, Run
 from .training import optimizers
-from .training.checkpoint import steps_in
+from .training.checkpoint import left_on_disk, steps_in
 from .training.processes import ALONE, Processes, join, shared_device
 from .training.shortage import memory_ended
 from .training.size import training_size
@@ -167,6 +167,8 @@ def one_line(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         where = getattr(error, "filename", None) or folder
         said = getattr(error, "strerror", None) or str(error)
+        if "o space left" in said:
+            said = f"{said} ({left_on_disk(folder)})"
         fix = "make room or name another folder; what was saved is untouched and `hfdk resume` goes on from it"
         raise StorageError(f"could not be read or written: {said}", where=where, fix=fix, case=3) from error
     except (MemoryError, RuntimeError) as error:

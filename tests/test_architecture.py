@@ -11,7 +11,21 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hf_diffusion_kit"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-TOP = {"bases", "class_pictures", "export", "hardware", "job", "launch", "outcome", "presets", "publish", "recipe", "run", "trainers", "watch"}
+TOP = {
+    "bases",
+    "class_pictures",
+    "export",
+    "hardware",
+    "job",
+    "launch",
+    "outcome",
+    "presets",
+    "publish",
+    "recipe",
+    "run",
+    "trainers",
+    "watch",
+}
 """One file each, where rooms meet; they may import every room and each other."""
 ROOMS = {  # room -> rooms below it that it may import
     "errors": set(),
@@ -82,7 +96,15 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("folder", ["families", "formats", "methods"])
 def test_siblings_do_not_know_each_other(folder: str) -> None:
     for path in (PACKAGE / folder).glob("*.py"):
-        siblings = {p.stem for p in path.parent.glob("*.py")} - {"__init__", "base", "opening", "quantized", "quiet", "targets", path.stem}
+        siblings = {p.stem for p in path.parent.glob("*.py")} - {
+            "__init__",
+            "base",
+            "opening",
+            "quantized",
+            "quiet",
+            "targets",
+            path.stem,
+        }
         siblings -= {"adapters", "new_rows", "prior", "tokens"}  # what methods are made of
         siblings -= {"dreambooth": {"full", "lora"}, "pivotal": {"lora"}}.get(path.stem, set())  # a method and something more
         known = [parts for parts, ours in imports(path) if ours and parts[0] == folder and parts[-1] in siblings]

@@ -159,9 +159,11 @@ def test_the_calls_on_the_card_are_the_ones_that_open_it(name: str, how: str, tm
 
 
 def test_the_lora_file_carries_portable_keys_and_little_metadata(tmp_path: Path) -> None:
-    FORMATS["diffusers-lora"].write(adapted("sd1", Lora(rank=4, alpha=16, text_encoder=True)), tmp_path)
+    method = Lora(rank=4, alpha=16, text_encoder=True, preset="conv")
+    FORMATS["diffusers-lora"].write(adapted("sd1", method), tmp_path)
     with safe_open(tmp_path / "pytorch_lora_weights.safetensors", "pt") as file:
         keys, told = list(file.keys()), json.loads(file.metadata()["lora_adapter_metadata"])
+    assert all(key.endswith((".lora.down.weight", ".lora.up.weight")) for key in keys if key.startswith("unet."))
     text = [key for key in keys if key.startswith("text_encoder.")]
     assert text and all(key.startswith("text_encoder.text_model.encoder.") for key in text)
     assert told["unet.r"] == 4 and told["unet.lora_alpha"] == 16 and told["text_encoder.lora_alpha"] == 16
@@ -244,6 +246,13 @@ def test_the_whole_pipeline_is_named_as_older_readers_know_it(tmp_path: Path) ->
         assert len(told) == 55 and (tmp_path / tokenizer / "merges.txt").read_text().count("\n") == 2
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in written.files)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path not in written.files]
+
+
+def test_settings_of_the_pipeline_go_with_it(tmp_path: Path) -> None:
+    pipe = tiny.pipeline("sdxl")
+    pipe.register_to_config(force_zeros_for_empty_prompt=False)
+    FORMATS["merged"].write(adapted("sdxl", METHOD["plain"], pipe), tmp_path)
+    assert DiffusionPipeline.from_pretrained(tmp_path).config.force_zeros_for_empty_prompt is False
 
 
 def test_a_pipeline_in_several_files_is_renamed_in_all_of_them(tmp_path: Path) -> None:

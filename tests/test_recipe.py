@@ -9,7 +9,6 @@ from hf_diffusion_kit.bases import resolve
 from hf_diffusion_kit.config import read, value_of
 from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.recipe import Recipe, sorted_keywords, word_sections
-from hf_diffusion_kit.training.settings import TrainSettings
 
 BASE = {"base": {"id": "digits-seven"}}
 
@@ -117,11 +116,3 @@ def test_what_is_published_holds_no_path(tmp_path: Path) -> None:
     told = recipe.public()
     assert told["base"]["id"] == "my-base" and told["data"]["path"] == "cats"
     assert str(tmp_path) not in repr(told)
-
-
-@pytest.mark.parametrize(("kind", "ends"), [("constant", (1.0, 1.0)), ("linear", (1.0, 0.1)), ("cosine", (1.0, 0.0245))])
-def test_the_rate_is_a_function_of_the_step(kind: Any, ends: tuple[float, float]) -> None:
-    settings = TrainSettings(steps=12, lr_scheduler=kind, lr_warmup_steps=2)
-    assert settings.rate(0) == 0.5 * ends[0]
-    assert settings.rate(2) == pytest.approx(ends[0])
-    assert settings.rate(11) == pytest.approx(ends[1], abs=1e-3)

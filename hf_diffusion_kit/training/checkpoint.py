@@ -66,13 +66,19 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             fix="make room or name another folder, then `hfdk resume`; the checkpoint before it is untouched",
             case=3,
         ) from error
-    if (fault := broken(target)) is None:
-        older = [step for step in steps_in(folder) if step < checkpoint.step]
-        for old in older[: max(0, len(older) - keep + 1)]:
-            shutil.rmtree(folder / f"checkpoint-{old:06d}", ignore_errors=True)
-    else:
+    if fault := broken(target):
         raise CheckpointError(f"was written and cannot be read back: {fault}", where=target, case=1)
+    tidy(folder, checkpoint.step, keep=keep)
     return target
+
+
+def tidy(folder: Path, newest_valid: int, *, keep: int) -> None:
+    """Removes what a killed process left half written, and older checkpoints than are to be kept."""
+    older = [step for step in steps_in(folder) if step < newest_valid]
+    for old in older[: max(0, len(older) - keep + 1)]:
+        shutil.rmtree(folder / f"checkpoint-{old:06d}", ignore_errors=True)
+    for left in folder.glob(f"{HALF}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:

@@ -6,7 +6,7 @@ import torch
 
 from ..data.pixels import Crop, Geometry
 
-CODE = 1
+CODE = 2
 """Raised by hand whenever `data/pixels.py`, `Family.posterior`, `Family.encode_captions` or `masks.py` come to answer otherwise."""
 LIBRARIES = ("torch", "diffusers", "transformers", "Pillow")
 
@@ -14,10 +14,12 @@ Key = tuple[object, ...]
 
 
 def origin(family: str, base: str, dtype: torch.dtype, device: torch.device) -> Key:
-    """Who answers. `base`: its identity, a sha256 that changes whenever its weights do. Libraries, device and the precision of matrix
-    products are in it, for they decide the last bits, and a run must not depend on which run came before it."""
+    """Who answers. `base`: its identity, a sha256 that changes whenever its weights do. Libraries, device, a CPU's threads and the
+    precision of matrix products are in it, for they decide the last bits, and a run must not depend on which run came before it."""
     libraries = tuple(f"{name} {version(name)}" for name in LIBRARIES)
-    return (CODE, family, base, str(dtype), device.type, torch.get_float32_matmul_precision(), *libraries)
+    there = device.type == "cuda" and torch.cuda.is_available()
+    kind = torch.cuda.get_device_name(device) if there else torch.get_num_threads()
+    return (CODE, family, base, str(dtype), device.type, kind, torch.get_float32_matmul_precision(), *libraries)
 
 
 def picture_key(origin: Key, sha256: str, crop: Crop) -> Key:

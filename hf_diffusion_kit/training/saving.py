@@ -117,4 +117,6 @@ def resume(run: "Trainer", allow: Sequence[str]) -> int:
         if loader:
             loader.recall(state["ledger"].get(loader.role, {}))
     best.go_back(run)
+    if run.folder and run.processes.main:
+        checkpoints.tidy(run.folder, run.done, keep=run.settings.checkpoints_total_limit)
     return run.done
