@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,13 @@ def last(told: list[str], word: str) -> str:
 def kills(home: Path, count: int) -> dict[str, Any]:
     """SIGKILL at random moments, several in the life of a run, until `count` have hit."""
     draw, run = random.Random(SEED), made(home)
-    unbroken = last(whole(lambda tell: session(run, home / "whole", tell)), "digest")
+    unbroken = last(whole(partial(session, run, home / "whole")), "digest")
     hit, runs, in_a_save, lost, unusable, different, lives = 0, 0, 0, 0, 0, 0, Counter[int]()
     begun = time.monotonic()
     while hit < count:
         folder, finished = home / f"run-{runs}", 0
         for life in range(1, 1000):
-            pid, pipe = forked(lambda tell, folder=folder: session(run, folder, tell))  # type: ignore[misc]
+            pid, pipe = forked(partial(session, run, folder))
             time.sleep(draw.uniform(0.02, 0.5))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -152,7 +153,7 @@ def kills(home: Path, count: int) -> dict[str, Any]:
 def writes(home: Path, _: int) -> dict[str, Any]:
     """SIGKILL, and a power cut, at every creation, half and end of a write, sync, rename and removal of a save."""
     run = made(home, replace(CASE, changes={**CASE.changes, "steps": 5}))
-    unbroken = last(whole(lambda tell: session(run, home / "whole", tell)), "digest")
+    unbroken = last(whole(partial(session, run, home / "whole")), "digest")
 
     def begin(tell: Told) -> None:
         run.folder = home / "begun"
@@ -173,13 +174,13 @@ def writes(home: Path, _: int) -> dict[str, Any]:
         tell(f"places {len(disk.told)}")
 
     shutil.copytree(home / "begun", home / "counted")
-    places = int(last(whole(lambda tell: third(home / "counted", 0, False, tell)), "places"))
+    places = int(last(whole(partial(third, home / "counted", 0, False)), "places"))
     bad, stood = [], Counter[int]()
     for power_cut in (False, True):
         for at in range(1, places + 1):
             folder = shutil.copytree(home / "begun", home / f"{at}-{power_cut}")
-            code, _told = ended(*forked(lambda tell, told=(folder, at, power_cut): third(*told, tell)))  # type: ignore[misc]
-            told = whole(lambda tell, folder=folder: session(run, folder, tell))  # type: ignore[misc]
+            code, _told = ended(*forked(partial(third, folder, at, power_cut)))
+            told = whole(partial(session, run, folder))
             stood[numbers(told, "resumed")[0]] += 1
             if code != -signal.SIGKILL or last(told, "digest") != unbroken or checkpoints.steps_in(folder) != [4, 5]:
                 bad.append((at, power_cut, code))
@@ -190,11 +191,11 @@ def writes(home: Path, _: int) -> dict[str, Any]:
 def signals(home: Path, count: int) -> dict[str, Any]:
     """SIGTERM and SIGINT at random moments of the steps."""
     draw, run = random.Random(SEED), made(home)
-    unbroken = last(whole(lambda tell: session(run, home / "whole", tell)), "digest")
+    unbroken = last(whole(partial(session, run, home / "whole")), "digest")
     right, late, different, codes = 0, 0, 0, Counter[int]()
     for k in range(count):
         folder, number = home / f"run-{k}", draw.choice((signal.SIGTERM, signal.SIGINT))
-        pid, pipe = forked(lambda tell, folder=folder: session(run, folder, tell))  # type: ignore[misc]
+        pid, pipe = forked(partial(session, run, folder))
         while not checkpoints.steps_in(folder):
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.4))
@@ -204,7 +205,7 @@ def signals(home: Path, count: int) -> dict[str, Any]:
         found = checkpoints.newest(folder, lambda _: None)
         right += code == 128 + number and "saved as checkpoint" in told[-1]
         late += found is None or found.step != numbers(told, "step")[-1]
-        different += last(whole(lambda tell, folder=folder: session(run, folder, tell)), "digest") != unbroken  # type: ignore[misc]
+        different += last(whole(partial(session, run, folder)), "digest") != unbroken
         shutil.rmtree(folder)
     return {"signals": count, "right": right, "not the last step": late, "different": different, "codes": dict(codes)}
 
@@ -212,29 +213,29 @@ def signals(home: Path, count: int) -> dict[str, Any]:
 # Disks that are full: in a mount namespace of its own (`unshare -rm`), where a small one can be mounted by anybody
 
 
-def recipe(base: Path) -> Recipe:
+def recipe(base: Path, quiet: bool = False) -> Recipe:
+    """`quiet`: nothing but log and checkpoints is written while it runs."""
     size = (tiny.HEIGHT, tiny.WIDTH)
     training = {"steps": 6, "learning_rate": 1e-2, "resolution": size, "checkpointing_steps": 2, "sample_pictures": 1}
     sections: dict[str, Any] = {
         "base": {"id": str(base), "license": "mit"},
-        "method": {"name": "lora", "rank": 2, "targets": ["attn1.to_q", "attn2.to_v"]},
-        "training": {**training, "report_to": ["auto"]},
+        "method": {"name": "lora", "rank": 64},  # so that checkpoints take more than pictures
+        "training": {**training, **({"report_to": ["none"], "sample_steps": 0, "checkpointing_steps": 1} if quiet else {})},
         "gallery": {"pictures": 1, "steps": 1, "guidance": 1.0},
     }
     return Recipe.of(sections, where="test")
 
 
 def disks(home: Path, count: int) -> dict[str, Any]:
-    """A third of the disks are too small from the start, each another size; the others fill up after some step, up to some bytes."""
+    """A fifth of the disks are too small from the start, each another size; the others fill up after some step, up to some bytes."""
     tiny.pipeline().save_pretrained(home / "toy-base")
     data, disk = toyset.folder(home / "data", count=3), home / "disk"
     disk.mkdir()
-    told_by = recipe(home / "toy-base")
 
     def mounted(size: int) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=1m", "tmpfs", str(disk)], check=True)
 
-    def attempt(tell: Told, *, resume: bool = False, full_after: int = -1, left: int = 0) -> None:
+    def attempt(tell: Told, *, resume: bool = False, full_after: int = -1, left: int = 0, quiet: bool = False) -> None:
         step, heard = Trainer.step, []
 
         def filling(run: Trainer) -> float:
@@ -245,46 +246,48 @@ def disks(home: Path, count: int) -> dict[str, Any]:
 
         Trainer.step = filling  # type: ignore[method-assign]
         given = {"resume": resume, "say": heard.append, "progress": False}
-        run = train(told_by, disk / "run", data=str(data), **given)
+        run = train(recipe(home / "toy-base", quiet), disk / "run", data=str(data), **given)
         tell(f"weights {run.record.weights[0].sha256} {run.record.losses}")
-        assert not resume or full_after == -1
 
     mounted(2**26)
     unbroken = whole(attempt)
     used = sum(path.stat().st_blocks * 512 for path in disk.rglob("*"))
     subprocess.run(["umount", str(disk)], check=True)
-    small = [(used * (k + 1) // (count // 3 + 1) // 4096 * 4096, -1, 0) for k in range(count // 3)]
-    filling = [(2**26, k % 6, (0, 4096, 24_576, 98_304)[k % 4]) for k in range(count - len(small))]
+    few = count // 5
+    small = [(used * (k + 1) // (few + 1) // 4096 * 4096, -1, 0) for k in range(few)]
+    filling = [(2**26, k % 6, (0, 65_536, 262_144, 786_432, 1_100_000)[k % 5]) for k in range(count - len(small))]
     where, bad, passed = Counter[str](), [], 0
-    for size, full_after, left in small + filling:
+    for number, (size, full_after, left) in enumerate(small + filling):
         mounted(size)
-        code, told = ended(*forked(lambda tell, told=(full_after, left): attempt(tell, full_after=told[0], left=told[1])))  # type: ignore[misc]
+        quiet, wrong = number % 2 == 1, []
+        code, told = ended(*forked(partial(attempt, full_after=full_after, left=left, quiet=quiet)))
         line = told[-1] if told else ""
-        if code == 0:  # the rest of the run had room enough
-            passed += 1
-        elif code != 5 or len(told) != 1 or not line.startswith("error[E-DISK-03]") or "bytes are free" not in line:
-            bad.append((size, full_after, left, code, told))
-        else:
-            where[place(line)] += 1
         before = checkpoints.steps_in(disk / "run")
+        if code == 0:  # what was left of the run had room enough
+            passed += 1
+        elif code == 5 and len(told) == 1 and line.startswith("error[E-DISK-03]") and "bytes are free" in line:
+            where[f"{kind(line)}, after checkpoint {max(before, default=0)}"] += 1
+        else:
+            wrong.append(f"ended with {code}: {told}")
         if any(checkpoints.broken(disk / "run" / f"checkpoint-{step:06d}") for step in before):
-            bad.append((size, full_after, left, "a checkpoint is broken"))
+            wrong.append("a checkpoint is broken")
         (disk / "filler").unlink(missing_ok=True)
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        resume = (disk / "run" / "run.toml").is_file()
-        again = whole(lambda tell, resume=resume: attempt(tell, resume=resume))  # type: ignore[misc]
-        left_over = [path.name for path in (disk / "run").rglob("*") if path.suffix == ".part" or path.name.startswith(".tmp")]
-        if again != unbroken or left_over:
-            bad.append((size, full_after, left, "went on otherwise", again, left_over))
+        again = whole(partial(attempt, resume=(disk / "run" / "run.toml").is_file(), quiet=quiet))
+        if again != unbroken:
+            wrong.append(f"went on otherwise: {again}")
+        if parts := [path.name for path in (disk / "run").rglob("*") if path.suffix == ".part" or path.name.startswith(".tmp")]:
+            wrong.append(f"left behind: {parts}")
+        bad += [(size, full_after, left, quiet, what) for what in wrong]
         subprocess.run(["umount", str(disk)], check=True)
     return {"disks": count, "full": sum(where.values()), "enough": passed, "bad": bad, "where": dict(where)}
 
 
-def place(line: str) -> str:
-    for sign in ("the disk is too full", "the checkpoint of step"):
+def kind(line: str) -> str:
+    for sign in ("the disk is too full", "the checkpoint of step", "log.jsonl"):
         if sign in line:
             return sign
-    return Path(line.split(": ")[0].split()[-1]).name
+    return "something else"
 
 
 EXPERIMENTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {f.__name__: f for f in (kills, writes, signals, disks)}

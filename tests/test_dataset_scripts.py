@@ -140,6 +140,7 @@ def test_shards_that_are_none_are_one_line(files: str, tmp_path: Path) -> None:
     assert line.startswith(f"error[E-DATA-09] {files}: no shards: ") and line.endswith("Fix: name Parquet files.")
 
 
+@pytest.mark.slow
 def test_a_part_is_taken_only_for_what_it_was_made_of(tmp_path: Path) -> None:
     names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     texts = ["a dog", "a dog too", "a cat", "a cat too"]

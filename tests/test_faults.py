@@ -15,21 +15,21 @@ The cases of facts/reliability.md, section 5, and where each is held:
     TRAIN-7   class pictures that are the subject's   test_faults::test_class_pictures_that_are_the_subjects_own_are_refused
     TRAIN-7   fewer class pictures than asked for     test_faults::test_fewer_class_pictures_than_asked_for_are_drawn_or_said
     TRAIN-8   two runs in one folder                  test_run::test_two_runs_do_not_share_a_folder
-    TRAIN-8   a lock whose owner was killed           test_faults::test_a_folder_is_free_again_when_its_run_was_killed
+    TRAIN-8   a lock whose owner was killed           test_checkpoints::test_a_folder_is_free_again_when_its_run_was_killed
     CKPT-1    a newest checkpoint that is broken      test_resume::test_a_broken_checkpoint_is_passed_over_by_name
     CKPT-1    none that is valid                      test_resume::test_none_valid_is_an_error_and_none_at_all_is_a_start
     CKPT-2    old ones go                             test_resume::test_old_checkpoints_go_and_the_newest_stay
-    CKPT-2    the new one is looked at first          test_faults::test_the_old_one_stays_until_the_new_one_has_been_read_back
+    CKPT-2    the new one is looked at first          test_checkpoints::test_the_old_one_stays_until_the_new_one_has_been_read_back
     CKPT-2    the best stays                          test_resume::test_a_run_that_goes_back_gives_out_no_weights_of_a_future_that_did_not_come
-    CKPT-2    a limit of 0 or less                    test_faults::test_a_limit_that_would_keep_none_is_refused
-    CKPT-3    no folder can be made there             test_faults::test_a_place_where_nothing_can_be_written_is_found_before_the_first_step
-    CKPT-3    the folder is removed in mid-run        test_faults::test_a_folder_that_is_removed_in_mid_run_is_made_again
-    CKPT-4    another format's version                test_faults::test_a_newer_format_is_not_written_over
+    CKPT-2    a limit of 0 or less                    test_checkpoints::test_a_limit_that_would_keep_none_is_refused
+    CKPT-3    no folder can be made there             test_checkpoints::test_a_place_where_nothing_can_be_written_is_found_before_the_first_step
+    CKPT-3    the folder is removed in mid-run        test_checkpoints::test_a_folder_that_is_removed_in_mid_run_is_made_again
+    CKPT-4    another format's version                test_checkpoints::test_a_newer_format_is_not_written_over
 
 and the rules of section 4 that a run has to keep:
 
     1   one rename, newest valid wins                 test_resume::test_a_save_that_ends_anywhere_leaves_the_newest_finished_checkpoint
-    2   safetensors and JSON, no pickle               test_faults::test_a_checkpoint_holds_no_pickle
+    2   safetensors and JSON, no pickle               test_checkpoints::test_a_checkpoint_holds_no_pickle
     3   all randomness is a function of the step      test_resume::test_resumed_after_any_step_the_state_is_the_same_bytes
     4   old -> new                                    test_faults::test_a_resumed_run_is_told_what_is_not_as_it_was
     5   the first signal saves                        test_resume::test_a_signal_saves_after_the_step_and_tells_the_exit_code
@@ -37,7 +37,7 @@ and the rules of section 4 that a run has to keep:
     6   never NaN over good weights                   test_faults::test_weights_that_are_not_finite_are_never_saved
     6   a bad step changes nothing                    test_faults::test_a_step_that_is_not_finite_changes_nothing_and_is_counted
     6   and many of them end the run                  test_resume::test_no_finite_loss_ends_the_run_and_leaves_the_last_good_state
-    7   room for the checkpoints                      test_faults::test_a_disk_that_cannot_hold_the_checkpoints_is_told_before_the_first_step
+    7   room for the checkpoints                      test_checkpoints::test_a_disk_that_cannot_hold_the_checkpoints_is_told_before_the_first_step
 
 Kills, disks that fill up and every single step are in test_kills and test_exact, which are slow.
 """
@@ -46,8 +46,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,15 +58,13 @@ import torch
 
 import tiny
 import toyset
-from hf_diffusion_kit import DreamBoothTrainer, LoraTrainer, job, load_captioned
+from hf_diffusion_kit import DreamBoothTrainer, job, load_captioned
 from hf_diffusion_kit.class_pictures import class_pictures
-from hf_diffusion_kit.errors import CheckpointError, ConfigError, ModelError, StorageError
+from hf_diffusion_kit.errors import CheckpointError, ConfigError, ModelError
 from hf_diffusion_kit.evaluation import Shot
 from hf_diffusion_kit.methods import DreamBooth, Lora
-from hf_diffusion_kit.training import checkpoint as checkpoints
 from hf_diffusion_kit.training.shortage import memory_ended
-from hf_diffusion_kit.training.trainer import Trainer
-from toyruns import CASES, Case, Pictures, differences, saved, state, trainer
+from toyruns import CASES, Pictures, changed, differences, saved, state, trainer
 
 LORA = CASES["noise"]
 """The quickest to step."""
@@ -76,10 +72,6 @@ SMALL: dict[str, Any] = {
     **{"rank": 2, "steps": 3, "learning_rate": 1e-2, "resolution": (tiny.HEIGHT, tiny.WIDTH), "pictures": 1, "license": "mit"},
     **{"checkpointing_steps": 1, "sample_steps": 0, "guidance": 1.0},
 }
-
-
-def changed(case: Case, **changes: Any) -> Case:
-    return replace(case, changes={**case.changes, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -341,155 +333,3 @@ def test_fewer_class_pictures_than_asked_for_are_drawn_or_said(folder: Path, tmp
     (place / "0001.png").unlink()
     assert drawn().fingerprint == whole.fingerprint and len(list(place.glob("*.png"))) == 3
     assert [path.name for path in (tmp_path / "made").iterdir()] == [place.name]
-
-
-# The folder
-
-
-HOLDS = """
-import sys, time
-from filelock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_folder_is_free_again_when_its_run_was_killed(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path / ".lock")], stdout=subprocess.PIPE)
-    try:
-        assert child.stdout and child.stdout.readline() == b"held\n"
-        with pytest.raises(StorageError, match="another run works in this folder") as caught, job.locked(tmp_path):
-            pytest.fail("it was let in")
-        assert caught.value.exit_code == 5
-    finally:
-        child.kill()
-        child.communicate()
-    assert (tmp_path / ".lock").exists()
-    with job.locked(tmp_path):
-        pass
-
-
-@pytest.mark.parametrize("kind", ["below a file", "a file", "where the system writes"])
-def test_a_place_where_nothing_can_be_written_is_found_before_the_first_step(
-    kind: str, base: Path, folder: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    places = {
-        "below a file": tmp_path / "file" / "run",
-        "a file": tmp_path / "file",
-        "where the system writes": Path("/proc/run"),
-    }
-    if kind == "where the system writes" and not Path("/proc/self").exists():
-        pytest.skip("only Linux has /proc")
-    with pytest.raises(StorageError, match="could not be read or written") as caught:
-        LoraTrainer(str(base), out=places[kind], **SMALL).fit(folder, say=lambda _: None, progress=False)
-    assert caught.value.exit_code == 5 and "\n" not in caught.value.line() and str(places[kind]) in caught.value.line()
-
-
-def test_a_folder_that_is_removed_in_mid_run_is_made_again(
-    base: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    step = Trainer.step
-
-    def gone(run: Trainer) -> float:
-        if run.done == 1:
-            shutil.rmtree(tmp_path / "run")
-        return step(run)
-
-    whole = LoraTrainer(str(base), out=tmp_path / "whole", **SMALL).fit(folder, say=lambda _: None, progress=False)
-    monkeypatch.setattr(Trainer, "step", gone)
-    heard: list[str] = []
-    run = LoraTrainer(str(base), out=tmp_path / "run", **SMALL).fit(folder, say=heard.append, progress=False)
-    assert run.record.weights == whole.record.weights
-    assert {"run.toml", "run.json", "checkpoint-000003", "log.jsonl"} <= {path.name for path in run.folder.iterdir()}
-    assert sum("log.jsonl cannot be written now" in line for line in heard) == 1
-    assert "Traceback" not in capsys.readouterr().err
-
-
-# Checkpoints
-
-
-def test_the_old_one_stays_until_the_new_one_has_been_read_back(
-    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = trainer(changed(LORA, checkpoints_total_limit=1), pictures, tmp_path)
-    run.step()
-    run.save()
-    run.step()
-    sync = checkpoints.sync
-
-    def flips(path: Path) -> None:  # a disk that keeps something else than it was given
-        sync(path)
-        if path.name == "weights.safetensors":
-            raw = bytearray(path.read_bytes())
-            raw[-1] ^= 1
-            path.write_bytes(raw)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "sync", flips)
-        with pytest.raises(CheckpointError, match=r"was written and cannot be read back: weights\.safetensors is not what was"):
-            run.save()
-    assert checkpoints.steps_in(tmp_path) == [1, 2]
-    heard: list[str] = []
-    back = trainer(changed(LORA, checkpoints_total_limit=1), pictures, tmp_path, say=heard.append)
-    assert back.resume() == 1 and "checkpoint-000002 passed over" in heard[0]
-    back.step()
-    back.save()
-    assert checkpoints.steps_in(tmp_path) == [2] and not differences(state(back), state(run))
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_that_would_keep_none_is_refused(limit: int) -> None:
-    with pytest.raises(ConfigError, match=f"checkpoints_total_limit: must be above 0, got {limit}"):
-        changed(LORA, checkpoints_total_limit=limit).settings  # noqa: B018
-
-
-def test_a_newer_format_is_not_written_over(pictures: Pictures, once: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(once, tmp_path / "run")
-    newer = shutil.copytree(place / "checkpoint-000001", place / "checkpoint-000002")
-    manifest = json.loads((newer / "manifest.json").read_text())
-    (newer / "manifest.json").write_text(json.dumps({**manifest, "format": checkpoints.FORMAT + 1, "layout": "new"}))
-    with pytest.raises(CheckpointError) as caught:
-        trainer(LORA, pictures, place).resume()
-    line = caught.value.line()
-    assert caught.value.exit_code == 4 and f"{newer}: has format 2, and this version of hf-diffusion-kit reads up to 1" in line
-    assert "Fix: update hf-diffusion-kit" in line and newer.is_dir()
-    newer.rename(tmp_path / "away")
-    assert trainer(LORA, pictures, place).resume() == 1
-
-
-@pytest.mark.parametrize("name", ["full", "schedulefree", "by-the-base"])
-def test_a_checkpoint_holds_no_pickle(name: str, pictures: Pictures, tmp_path: Path) -> None:
-    run = trainer(CASES[name], pictures)
-    run.step()
-    files = [path for path in saved(run, tmp_path).rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".safetensors", ".json"}
-    for path in files:
-        raw = path.read_bytes()
-        json.loads(raw if path.suffix == ".json" else raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-
-
-def test_a_disk_that_cannot_hold_the_checkpoints_is_told_before_the_first_step(
-    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = changed(CASES["full"], checkpointing_steps=2, checkpoints_total_limit=2)
-    run = trainer(case, pictures, tmp_path / "run")
-    run.step()
-    size = sum(path.stat().st_size for path in run.save().glob("*.safetensors"))  # type: ignore[union-attr]
-    told = shutil.disk_usage(tmp_path)
-
-    def room(free: int) -> None:
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: told._replace(free=free))
-
-    fresh = trainer(case, pictures, tmp_path / "fresh")
-    room(int(2.9 * size))
-    with pytest.raises(StorageError, match=r"the disk is too full: [\d,]+ bytes are free, and this run.*take [\d,]+\.") as caught:
-        fresh.fit()
-    assert caught.value.exit_code == 5 and fresh.done == 0 and "checkpoints_total_limit=1" in caught.value.line()
-    room(int(3.4 * size))
-    fresh.fit()
-    room(int(0.1 * size))
-    again = trainer(case, pictures, tmp_path / "fresh")
-    again.resume()
-    again.fit()  # what is finished needs no room

@@ -51,6 +51,10 @@ class Case:
         return replace(SETTINGS, **self.changes)
 
 
+def changed(case: Case, **changes: Any) -> Case:
+    return replace(case, changes={**case.changes, **changes})
+
+
 TEXT_FIRST = {"text_encoder_steps": 3, "text_encoder_learning_rate": 5e-3}
 EDGE = (2, 3, 4)
 """Before a stage's edge at step 3, at it, and after it."""
