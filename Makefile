@@ -15,7 +15,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 1200
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,8 +24,6 @@ class TrainSettings(WatchSettings, NoiseSettings, OptimizerSettings, PictureSett
     """Compute activations twice rather than keep them: less memory, about 1.4 times the time."""
     quantize: Literal["no", "int8", "nf4"] = "no"
     """Keep the frozen denoiser in fewer bits. For large ones; it costs time."""
-    compile: bool = False
-    """Have torch compile the denoiser: minutes before the first step, faster steps on a GPU."""
     disk_cache: bool = True
     """Keep what VAE and text encoders said on disk, for the next run on the same pictures."""
     seed: int = 0
