@@ -232,10 +232,15 @@ class Trainer:
             return replace(batch, prior=prior)
         return batch
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
         """The arithmetic of a step."""
-        precision = self.settings.mixed_precision
-        return torch.autocast(self.device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision != "no")
+        dtype = DTYPES.get(self.settings.mixed_precision)
+        if dtype is None:
+            yield
+            return
+        with torch.autocast(self.device.type, dtype), self.method.mixed(self.family):
+            yield
 
     def measure(self) -> float:
         """Loss of the held-out pictures with the weights that would be given out now. Raises ConfigError when none are held out."""
