@@ -4,8 +4,8 @@ Shape suffixes in this room: B batch, C latent channels, H W latent height and w
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -89,11 +89,6 @@ class Method(ABC):
     def untouched(self, family: Family) -> AbstractContextManager[Family]:
         """The family as it answered before it was trained: as it is, where only something new is."""
         return nullcontext(family)
-
-    @contextmanager
-    def mixed(self, family: Family) -> Iterator[None]:
-        """What a step in half precision is taken in, within autocast."""
-        yield
 
     def settle(self, family: Family) -> None:  # noqa: B027
         """After the last step, before anything is written: leaves the pipeline as a reader of the files will have it."""

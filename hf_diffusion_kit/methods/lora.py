@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Generator, Tensor
 
@@ -73,23 +72,6 @@ class Lora(AdapterSettings, Method):
             for parameter, learns in learning:  # peft has now set all that are its own to learn
                 parameter.requires_grad_(learns)
 
-    @contextmanager
-    def mixed(self, family: Family) -> Iterator[None]:
-        """peft lifts an adapter's inputs to its own float32, and autocast puts them down again: the same numbers, but each of `to_q`,
-        `to_k` and `to_v` then keeps a copy of its own for the way back. Without it they share one."""
-        if self.adapter != "lora" or self.dora:
-            yield
-            return
-        parts = [family.part(part) for part, _ in self._wanted(family)]
-        layers: list[Any] = [module for part in parts for module in part.modules() if is_lora(module)]
-        for layer in layers:
-            layer.cast_input_dtype_enabled = False
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.cast_input_dtype_enabled = True
-
     def _wanted(self, family: Family) -> list[tuple[str, tuple[str, ...]]]:
         text = [(part, family.targets(self.preset, part)) for part in family.text_encoders if self.text_encoder]
         return [(family.denoiser, self.targets or family.targets(self.preset, family.denoiser)), *text]
@@ -101,7 +83,3 @@ class Lora(AdapterSettings, Method):
         for parameter in parameters.values():
             parameter.data = parameter.data.float()  # half precision cannot hold small updates; autocast bridges the two
         return Trained(part, parameters, "denoiser" if part == family.denoiser else "text")
-
-
-def is_lora(module: Any) -> bool:
-    return isinstance(module, LoraLayer)

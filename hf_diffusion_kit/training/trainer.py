@@ -232,15 +232,10 @@ class Trainer:
             return replace(batch, prior=prior)
         return batch
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic of a step."""
-        dtype = DTYPES.get(self.settings.mixed_precision)
-        if dtype is None:
-            yield
-            return
-        with torch.autocast(self.device.type, dtype), self.method.mixed(self.family):
-            yield
+        precision = self.settings.mixed_precision
+        return torch.autocast(self.device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision != "no")
 
     def measure(self) -> float:
         """Loss of the held-out pictures with the weights that would be given out now. Raises ConfigError when none are held out."""
