@@ -30,6 +30,8 @@ from hf_diffusion_kit.publish import check, stage_run
 from hf_diffusion_kit.recipe import Recipe
 from hf_diffusion_kit.testing import LocalHub
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"tokens": ["<dog>", "<toy>"], "vectors": 2}
 LOUD = {"learning_rate": 0.05, "token_learning_rate": 2.0}
 MEASURED = {"validation_share": 0.4, "validation_steps": 1, "buckets": True, "bucket_step": 8}
