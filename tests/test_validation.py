@@ -5,19 +5,24 @@ Shape suffixes: B batch, R G pixel height and width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import tiny
+import toyset
+from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.families import FAMILIES, Family
 from hf_diffusion_kit.methods import Batch, Lora
 from hf_diffusion_kit.training.ema import Ema
 from hf_diffusion_kit.training.processes import Processes
 from hf_diffusion_kit.training.randomness import stream
+from hf_diffusion_kit.training.settings import TrainSettings
 from hf_diffusion_kit.training.stopping import best_step, should_stop
+from hf_diffusion_kit.training.trainer import Trainer
 from hf_diffusion_kit.training.validation import Held, Validation, held_out
 
 WORDS = ("a cat", "the cat", "b")
@@ -235,3 +240,20 @@ def test_the_noise_of_a_picture_is_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     same = [Held("p0", pictures[0].batch), Held("p9", pictures[0].batch)]
     Validation(made, made.objective(), same, seed=3, levels=1).measure()
     assert not torch.equal(*heard)
+
+
+@pytest.mark.parametrize("crop", ["random", "smart"])
+def test_held_out_pictures_are_asked_before_the_vae_leaves(crop: str, tmp_path: Path) -> None:
+    """They are measured in their middle, whatever windows, flips and captions the others are trained with."""
+    tiny.pipeline().save_pretrained(tmp_path / "base")
+    made = FAMILIES["sd1"].open(tmp_path / "base")
+    data = load_captioned(toyset.folder(tmp_path / "data", size=(48, 20)))
+    settings = TrainSettings(
+        steps=2, resolution=(tiny.HEIGHT, tiny.WIDTH), crop=crop, random_flip=True, validation_share=0.4, checkpointing_steps=0
+    )
+    run = Trainer(made, Lora(rank=2), settings, data, say=lambda _: None, progress=False)
+    run.fill()
+    assert made.part("vae").device.type == "meta"
+    before = run.measure()
+    run.step()
+    assert 0 < before < 10 and run.measure() != before

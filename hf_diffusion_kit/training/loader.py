@@ -81,7 +81,7 @@ class Loader:
         """Where conditioning is kept; in memory alone once the text side has learnt."""
         self.origin = origin(family.name, base or "none", family.dtype, self.device)
         self.text_learns = False
-        self._turned = False
+        self._turned = self._measured = False
         self.used: Counter[tuple[str, str]] = Counter()
         """(image id, text) -> how often the model was given it: the caption ledger."""
         self.chosen: Counter[tuple[str, str]] = Counter()
@@ -149,7 +149,8 @@ class Loader:
         return Sample(index, row["image_id"], text, self._worded(text), self._crop(index, MIDDLE, flip=False))
 
     def held(self) -> list[Held]:
-        """The rows as pictures to measure."""
+        """The rows as pictures to measure; from now on nothing else of them is encoded ahead."""
+        self._measured = True
         return [Held(row["image_id"], partial(self._still_batch, index)) for index, row in enumerate(self.rows)]
 
     def _still_batch(self, index: int) -> Batch:
@@ -249,6 +250,9 @@ class Loader:
         return list(range(rank, count, world)) if self.cache.folder is not None else list(range(count))
 
     def _fill(self, index: int, also: Sequence[str]) -> None:
+        if self._measured:
+            self._ask(self.still(index))
+            return
         told, row = self.settings, self.rows[index]
         places = [self._place(index, 0)]
         if told.crop == "random":
@@ -258,12 +262,16 @@ class Loader:
         for place in places:
             for flip in (False, True) if told.random_flip else (False,):
                 sample = Sample(index, row["image_id"], "", "", self._crop(index, place, flip=flip))
-                self.posterior(sample)
-                if self.masks:
-                    self.mask(sample)
-                if not self.text_learns and not self.asks_later:
-                    for text in sorted(texts):
-                        self.conditioning([replace(sample, caption=text)])
+                self._ask(*(replace(sample, caption=text) for text in sorted(texts)))
+
+    def _ask(self, *samples: Sample) -> None:
+        """One and the same part of a picture, with each of its texts."""
+        self.posterior(samples[0])
+        if self.masks:
+            self.mask(samples[0])
+        if not self.text_learns and not self.asks_later:
+            for sample in samples:
+                self.conditioning([sample])
 
     def _image(self, index: int) -> Any:
         return self.data.example(self.at[index]).image
