@@ -6,10 +6,15 @@ python docs/tables.py     writes them into README.md between their marks
 from pathlib import Path
 
 from hf_diffusion_kit.families import FAMILIES
-from hf_diffusion_kit.methods import METHODS
+from hf_diffusion_kit.methods import METHODS, fits
 
 README = Path(__file__).parent.parent / "README.md"
-FAMILY = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+FAMILY = {
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sdxl": "Stable Diffusion XL",
+    "sd3": "Stable Diffusion 3, 3.5",
+}
 METHOD = {
     "lora": "adapters on captioned pictures: LoRA, rsLoRA, DoRA, LoHa, LoKr, OFT",
     "dreambooth": "the same for a few pictures of a subject, held in check by its class",
@@ -21,9 +26,12 @@ METHOD = {
 
 
 def methods_by_families() -> str:
-    """A row a method, a column a family; each tick is a case of tests/test_methods.py and tests/test_formats.py."""
-    head = ["method", "what learns", *(FAMILY.get(name, name) for name in FAMILIES)]
-    rows = [[f"`{name}`", METHOD[name], *("✓" for _ in FAMILIES)] for name in METHODS]
+    """A row a family, a column a method; each tick is a case of tests/test_methods.py and tests/test_formats.py."""
+    head = ["family", *(f"`{name}`" for name in METHODS)]
+    rows = [
+        [f"{FAMILY.get(name, name)} (`{name}`)", *("✓" if fits(m, kind) else "–" for m in METHODS.values())]
+        for name, kind in FAMILIES.items()
+    ]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

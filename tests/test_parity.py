@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import tiny
-from hf_diffusion_kit.families import FAMILIES, detect
+from hf_diffusion_kit.evaluation.gallery import call_of
+from hf_diffusion_kit.families import FAMILIES, Family, TokenCount, detect
+from hf_diffusion_kit.objectives import Flow
 
 ORIGINAL, CROP = (40, 60), (1, 2)
 """What a picture's size was, and where its crop began: rows, then columns. Only SDXL is told."""
@@ -52,16 +54,22 @@ def same(a: Any, b: Any, where: str) -> None:
     torch.testing.assert_close(a, b, msg=lambda m: f"{where}: {m}", atol=1e-5, rtol=1e-5)
 
 
+def first_time(family: Family, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(time_B, noisy_BCHW) of the pipeline's first step, as this family's objective tells times."""
+    scheduler = family.pipe.scheduler
+    if isinstance(family.objective(), Flow):
+        return scheduler.sigmas[:1], latents
+    return scheduler.timesteps[:1], scheduler.scale_model_input(latents * scheduler.init_noise_sigma, scheduler.timesteps[0])
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_calls_the_denoiser_as_inference_does(name: str) -> None:
     family = FAMILIES[name](tiny.pipeline(name))
     pipe, model = family.pipe, family.model
-    scale = family.latent_size_divisor
-    latents = torch.randn(1, 4, tiny.HEIGHT // scale, tiny.WIDTH // scale, generator=torch.Generator().manual_seed(0))
-    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "guidance_scale": 1.0, "num_inference_steps": 3}
+    latents = tiny.latents(pipe)
+    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "num_inference_steps": 3, **call_of(pipe, 1.0)}
     inference = overhear(model, lambda: pipe("the cat", latents=latents, **call, **GEOMETRY.get(name, {})))
-    time_B = pipe.scheduler.timesteps[:1]
-    noisy = pipe.scheduler.scale_model_input(latents * pipe.scheduler.init_noise_sigma, time_B[0])
+    time_B, noisy = first_time(family, latents)
     geometry = torch.tensor([[*ORIGINAL, *CROP, tiny.HEIGHT, tiny.WIDTH]])
     training = overhear(model, lambda: family.predict(noisy, time_B, family.encode_captions(["the cat"], geometry)))
     assert training.keys() == inference.keys()
@@ -75,10 +83,10 @@ def test_a_dropped_caption_is_the_unconditional_half_of_guidance(name: str, zero
     family = FAMILIES[name](tiny.pipeline(name))
     if name == "sdxl":
         family.pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
-    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "guidance_scale": 2.0, "num_inference_steps": 3}
+    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "num_inference_steps": 3, **call_of(family.pipe, 2.0)}
     heard = overhear(family.model, lambda: family.pipe("the cat", **call, **GEOMETRY.get(name, {})))
     geometry = torch.tensor([[*ORIGINAL, *CROP, tiny.HEIGHT, tiny.WIDTH]] * 2)
-    latents = torch.zeros(2, 4, tiny.HEIGHT // 2, tiny.WIDTH // 2)
+    latents = torch.cat([tiny.latents(family.pipe)] * 2)
     cond = family.encode_captions(["", "the cat"], geometry)
     ours = overhear(family.model, lambda: family.predict(latents, torch.tensor([1, 1]), cond))
     for key in ("encoder_hidden_states", "added_cond_kwargs"):
@@ -111,7 +119,7 @@ def test_the_pipeline_decodes_what_the_family_encoded(name: str, units: str) -> 
     heard: dict[str, torch.Tensor] = {}
     decode = pipe.vae.decode
     pipe.vae.decode = lambda z, *a, **k: (heard.update(z=z), decode(z, *a, **k))[1]
-    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "guidance_scale": 1.0, "num_inference_steps": 1}
+    call = {"height": tiny.HEIGHT, "width": tiny.WIDTH, "num_inference_steps": 1, **call_of(pipe, 1.0)}
     pipe("the cat", callback_on_step_end=lambda *_: {"latents": ours}, **call)
     raw = pipe.vae.encode(pixels).latent_dist.sample(torch.Generator().manual_seed(1))
     torch.testing.assert_close(heard["z"], raw)
@@ -127,7 +135,10 @@ def test_a_family_is_told_by_its_folder(name: str, tmp_path: Any) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_tokens_seen_and_cut_add_up(name: str) -> None:
     family = FAMILIES[name](tiny.pipeline(name))
-    length = family.pipe.tokenizer.model_max_length
-    short, long = family.count_tokens("a b"), family.count_tokens("a " * 40)
-    assert (short.seen, short.cut) == (4, 0)
-    assert (long.seen, long.cut) == (length, 42 - length)
+    tokenizers = {tokenizer: getattr(family.pipe, tokenizer) for tokenizer in family.tokenizers}
+    limits = {tokenizer: family.most_tokens.get(tokenizer, told.model_max_length) for tokenizer, told in tokenizers.items()}
+    longest = max(limits, key=lambda tokenizer: limits[tokenizer])
+    for caption in ("a b", "a " * 900):
+        told, whole = family.count_tokens(caption), family.tokenized(tokenizers[longest], caption)
+        assert told == TokenCount(min(whole, limits[longest]), max(0, whole - limits[longest]))
+    assert told.cut

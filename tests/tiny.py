@@ -9,13 +9,36 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 HEIGHT, WIDTH = 16, 24
 """Oblong: a square hides every swapped height and width."""
@@ -46,13 +69,48 @@ def clip_text(tokenizer: CLIPTokenizer, kind: type[Any] = CLIPTextModel, activat
     return kind(config).eval()
 
 
-def vae(scaling_factor: float = 0.18215) -> AutoencoderKL:
+def t5_tokenizer(length: int = 24) -> T5Tokenizer:
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0), *((chr(code), -2.0) for code in range(97, 123))]
+    return T5Tokenizer(vocab=[*pieces, ("\u2581the", -0.5), ("<", -2.0), (">", -2.0)], extra_ids=0, model_max_length=length)
+
+
+def t5(tokenizer: T5Tokenizer, width: int = 32) -> T5EncoderModel:
+    sizes = {"d_model": width, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
+    return T5EncoderModel(T5Config(vocab_size=len(tokenizer), feed_forward_proj="gated-gelu", **sizes)).eval()
+
+
+CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""Qwen3's template, in short."""
+
+
+def qwen_tokenizer(length: int = 1024) -> Qwen2Tokenizer:
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), "th", *special, "<think>", "</think>"])}
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[("t", "h")], model_max_length=length, additional_special_tokens=special[1:])
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def qwen3(tokenizer: Qwen2Tokenizer, kind: type[Any] = Qwen3Model, layers: int = 2, width: int = 16) -> Any:
+    sizes = {"hidden_size": width, "intermediate_size": 24, "head_dim": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return kind(Qwen3Config(vocab_size=len(tokenizer), num_hidden_layers=layers, tie_word_embeddings=True, **sizes)).eval()
+
+
+def vae(scaling_factor: float = 0.18215, channels: int = 4, **more: Any) -> AutoencoderKL:
     return AutoencoderKL(
+        **more,
         block_out_channels=(8, 16),
         norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
+        latent_channels=channels,
         scaling_factor=scaling_factor,
         sample_size=16,
     ).eval()
@@ -116,7 +174,109 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-TOYS: dict[str, Callable[[], Any]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
+def sd3() -> StableDiffusion3Pipeline:
+    """Its words differ from CLIP's, so that whoever counts the wrong tokenizer is found out."""
+    first, second, third = clip_tokenizer(), clip_tokenizer(merge=("d", "o"), pad="a"), t5_tokenizer()
+    denoiser = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=8,
+        out_channels=8,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=64,  # T5's width, not less than both CLIPs'
+        pooled_projection_dim=48,  # both CLIPs' projections
+        pos_embed_max_size=16,
+        qk_norm="rms_norm",  # as 3.5 has it
+    ).eval()
+    return StableDiffusion3Pipeline(
+        denoiser,
+        FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae(1.5305, 8, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
+        clip_text(first, CLIPTextModelWithProjection),
+        first,
+        clip_text(second, CLIPTextModelWithProjection, "gelu"),
+        second,
+        t5(third, 64),
+        third,
+    )
+
+
+def flux(guidance: bool = True) -> FluxPipeline:
+    """[dev], which is told guidance and moves its times with the size; or [schnell], which does neither."""
+    first, second = clip_tokenizer(), t5_tokenizer()
+    denoiser = FluxTransformer2DModel(
+        in_channels=32,  # eight latents' channels in patches of 2x2
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
+    return FluxPipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance),
+        vae(0.3611, 8, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        clip_text(first),
+        first,
+        t5(second),
+        second,
+        denoiser,
+    )
+
+
+def flux2_klein() -> Flux2KleinPipeline:
+    """Not distilled; its text is read at the 9th, 18th and 27th layer."""
+    tokenizer = qwen_tokenizer()
+    denoiser = Flux2Transformer2DModel(
+        in_channels=16,  # four latents' channels in patches of 2x2
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        guidance_embeds=False,
+        axes_dims_rope=(4, 4, 4, 4),
+    ).eval()
+    encoder = AutoencoderKLFlux2(
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        sample_size=16,
+    ).eval()
+    encoder.bn.running_mean.normal_(std=0.5)
+    encoder.bn.running_var.uniform_(0.3, 3.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    text = qwen3(tokenizer, Qwen3ForCausalLM, layers=28, width=8)
+    return Flux2KleinPipeline(scheduler, encoder, text, tokenizer, denoiser)
+
+
+def z_image() -> ZImagePipeline:
+    tokenizer = qwen_tokenizer()
+    denoiser = ZImageTransformer2DModel(
+        in_channels=8,
+        dim=24,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 4, 4],
+        axes_lens=[1024, 32, 32],
+    ).eval()
+    for name in ("x_pad_token", "cap_pad_token"):  # zero, or whatever was in memory
+        torch.nn.init.normal_(getattr(denoiser, name))
+    encoder = vae(0.3611, 8, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
+    return ZImagePipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), encoder, qwen3(tokenizer), tokenizer, denoiser)
+
+
+TOYS: dict[str, Callable[[], Any]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux-schnell": functools.partial(flux, guidance=False), "flux2-klein": flux2_klein, "z-image": z_image}
 
 
 @functools.cache
@@ -133,3 +293,10 @@ def _pickled(name: str) -> bytes:
 def pipeline(name: str = "sd1") -> Any:
     """A new pipeline each time, always with the same weights."""
     return pickle.loads(_pickled(name))
+
+
+def latents(pipe: Any, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
+    """latents_BCHW of one picture, as the denoiser of that pipeline knows them: noise."""
+    config, scale = pipe.vae.config, pipe.vae_scale_factor
+    shape = (1, config.latent_channels, height // scale, width // scale)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

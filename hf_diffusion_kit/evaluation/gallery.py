@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..families import FAMILIES, Family
+
 TOGETHER = 8
 """Pictures drawn at once. Each has its own generator, so its neighbours change nothing but rounding."""
 
@@ -26,6 +28,13 @@ class Shot:
     """Classifier-free guidance (Ho & Salimans 2022); 1 is none."""
     size: tuple[int, int]
     """Height and width in pixels."""
+
+
+def call_of(pipe: Any, guidance: float) -> dict[str, Any]:
+    """Arguments of a pipeline's call that hang on its family: guidance by its name, and what draws a picture as training saw it."""
+    alike = (kind for kind in FAMILIES.values() if type(pipe) is kind.pipeline_class)
+    kind = next((kind for kind in alike if kind.accepts(lambda part: getattr(pipe, part).config)), Family)
+    return {kind.guidance_argument: guidance, **kind.call_options}
 
 
 def draw(pipe: Any, shots: Sequence[Shot], *, title: str | None = None) -> list[Image.Image]:
@@ -61,9 +70,12 @@ def _pixels(pipe: Any, group: Sequence[Shot]) -> np.ndarray:
             height=shot.size[0],
             width=shot.size[1],
             num_inference_steps=shot.steps,
-            guidance_scale=shot.guidance,
             generator=[torch.Generator().manual_seed(one.seed) for one in group],
             output_type="np",
+            **{
+                name: [value] * len(group) if isinstance(value, str) else value
+                for name, value in call_of(pipe, shot.guidance).items()
+            },
         )
     finally:
         pipe.set_progress_bar_config(**bar)

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from ..errors import FamilyError
 from .base import Conditioning, Family, Posterior, TokenCount
+from .flux import Flux, FluxSchnell
+from .flux2 import Flux2Klein
 from .opening import class_name_of, config_of
+from .sd3 import SD3
 from .sdxl import SDXL
 from .stable_diffusion import SD1, SD2
+from .z_image import ZImage
 
-FAMILIES: dict[str, type[Family]] = {f.name: f for f in (SD1, SD2, SDXL)}
+FAMILIES: dict[str, type[Family]] = {f.name: f for f in (SD1, SD2, SDXL, SD3, Flux, FluxSchnell, Flux2Klein, ZImage)}
 
 
 def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:

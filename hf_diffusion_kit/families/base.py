@@ -18,11 +18,12 @@ from diffusers.loaders import TextualInversionLoaderMixin
 from torch import Generator, Tensor, nn
 
 from ..errors import FamilyError, unknown
-from ..objectives import Ddpm, Objective, randn_like
+from ..objectives import Ddpm, Flow, Objective, options_for, randn_like
 from .opening import REFUSED, Origin, opening_failed
 from .quantized import quantization
 from .quiet import quiet_loading
-from .targets import TEXT, UNET, linear_ends
+from .shift import flows, scheduler_shift
+from .targets import TEXT, UNET, linear_ends, named
 
 Conditioning = dict[str, Tensor]
 """Everything the denoiser is told beside the latents; every value is batch-first, so that a cache can cut it up."""
@@ -54,24 +55,42 @@ class Family(ABC):
     pipeline_class: ClassVar[type[Any]]
     denoiser: ClassVar[str]
     """The pipeline's attribute that is trained: `unet` or `transformer`."""
-    text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    text_encoders: tuple[str, ...] = ("text_encoder",)
+    """In the order of `tokenizers`. Of an instance: those that its pipeline has."""
+    tokenizers: tuple[str, ...] = ("tokenizer",)
+    may_lack: ClassVar[tuple[str, ...]] = ()
+    """Text encoders that people leave out to save memory; the pipeline then does without."""
+    trains_text_encoders: tuple[str, ...] | None = None
+    """Text encoders that can be trained and written so that stock readers have them; None: all."""
+    learns_words: ClassVar[bool] = False
+    """Whether new words can be taught (textual inversion) and read back by the stock pipeline."""
+    most_tokens: ClassVar[dict[str, int]] = {}
+    """Tokenizer -> how many tokens of a caption are read, where that is not its own length."""
+    guidance_argument: ClassVar[str] = "guidance_scale"
+    """What the pipeline's call names classifier-free guidance."""
+    no_guidance: ClassVar[float] = 1.0
+    """Value of that argument at which nothing is guided."""
+    call_options: ClassVar[dict[str, Any]] = {}
+    """Arguments of the pipeline's call, beside the usual ones, with which a picture is drawn as training saw it."""
     target_presets: ClassVar[dict[str, tuple[str, ...]]] = UNET
     """Name -> ends of the names of the denoiser's layers that a LoRA may adapt; `all-linear` is worked out from the model."""
     text_target_presets: ClassVar[dict[str, tuple[str, ...]]] = TEXT
-    lora_targets: ClassVar[tuple[str, ...]] = UNET["attention"]
-    text_lora_targets: ClassVar[tuple[str, ...]] = TEXT["attention"]
     left_out: ClassVar[dict[str, Any]] = {}
     """Arguments of `from_pretrained` that leave out parts which play no role in training."""
     reads_geometry: ClassVar[bool] = False
     """Whether the conditioning depends on the picture's size and crop, beside its caption."""
-    divides: ClassVar[int] = 8
-    """Height and width in pixels must be multiples of this."""
+    patch: ClassVar[int] = 1
+    """Side in latents of the patches that `predict` makes of them, where the denoiser's own `patch_size` does not say so."""
 
     def __init__(self, pipe: Any, *, origin: Origin | None = None, quantize: str = "no"):
         """`origin`: where the pipeline was opened, so that parts of it may be let go; None keeps what is there in memory."""
         if not isinstance(pipe, self.pipeline_class):
             raise FamilyError(f"{self.name!r} opens a {self.pipeline_class.__name__}, got a {type(pipe).__name__}", case=3)
+        sides = zip(type(self).text_encoders, type(self).tokenizers, strict=True)
+        there = [pair for pair in sides if pair[0] not in self.may_lack or getattr(pipe, pair[0], None) is not None]
+        self.text_encoders, self.tokenizers = (tuple(names) for names in zip(*there, strict=True))
+        trainable = self.trains_text_encoders
+        self.trains_text_encoders = tuple(p for p in self.text_encoders if trainable is None or p in trainable)
         for part in (self.denoiser, "vae", *self.text_encoders):
             if getattr(pipe, part, None) is None:
                 raise FamilyError(f"has no {part}, without which a {self.name} cannot be trained", case=3)
@@ -141,27 +160,46 @@ class Family(ABC):
         return int(self.pipe.vae_scale_factor)
 
     @property
+    def divides(self) -> int:
+        """Height and width in pixels must be multiples of this."""
+        return max(8, self.latent_size_divisor * self.patch_size)
+
+    @property
+    def patch_size(self) -> int:
+        """Side in latents of what the denoiser sees as one place."""
+        config: Any = self.model.config
+        return max(self.patch, int(config.get("patch_size") or 1))
+
+    @property
     def native_size(self) -> int:
         """Side in pixels of the pictures that the base was made for."""
         config: Any = self.model.config
         return int(config.sample_size) * self.latent_size_divisor
+
+    def usual_call(self) -> tuple[int, float]:
+        """(solver steps, guidance) with which pictures of this base are drawn when nothing else is said."""
+        return 25, 7.5
 
     def targets(self, preset: str, part: str) -> tuple[str, ...]:
         """Ends of the names of a part's layers that a preset adapts, as `Lora.targets` takes them. Raises ConfigError."""
         presets = self.text_target_presets if part in self.text_encoders else self.target_presets
         if preset not in presets:
             raise unknown("preset", preset, presets, where="method: targets")
-        return presets[preset] or linear_ends(self.part(part))
+        return named(self.part(part), presets[preset]) or linear_ends(self.part(part))
 
     @torch.no_grad()
     def posterior(self, pixels_B3RG: Tensor) -> Posterior:
         """Pixels in [-1, 1] -> where their latents lie, in the units that the denoiser was trained on."""
         vae = self.pipe.vae
         with encoding(vae):
-            moments = vae.encode(pixels_B3RG.to(vae.device, vae.dtype)).latent_dist
-            mean_BCHW, std_BCHW = moments.mean.float(), moments.std.float()
+            mean_BCHW, std_BCHW = (told.float() for told in self.moments(pixels_B3RG.to(vae.device, vae.dtype)))
         shift, scale = (torch.as_tensor(value, device=mean_BCHW.device) for value in self.latent_units())
         return Posterior((mean_BCHW - shift) * scale, std_BCHW * scale)
+
+    def moments(self, pixels_B3RG: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean_BCHW, std_BCHW) as the VAE says them, in its own units."""
+        told = self.pipe.vae.encode(pixels_B3RG).latent_dist
+        return told.mean, told.std
 
     def latent_units(self) -> tuple[Tensor | float, Tensor | float]:
         """(shift, scale): the denoiser's latents are (what the VAE says - shift) * scale."""
@@ -175,9 +213,19 @@ class Family(ABC):
     def objective(self, **options: Any) -> Objective:
         """How the base's own scheduler noises: as in Ddpm, where a family does not say otherwise. Raises FamilyError, ConfigError."""
         scheduler = self.pipe.scheduler
+        if flows(scheduler.config):
+            return Flow(self.base_shift, **options_for(Flow, options))
         if not hasattr(scheduler, "alphas_cumprod"):  # EDM's, for one
             raise FamilyError(f"is noised by a {type(scheduler).__name__}, and no objective here does that", case=3)
-        return Ddpm(scheduler.alphas_cumprod, scheduler.config.prediction_type, **options)
+        return Ddpm(scheduler.alphas_cumprod, scheduler.config.prediction_type, **options_for(Ddpm, options))
+
+    def base_shift(self, height: int, width: int) -> float:
+        """Of flow matching: the shift with which the base's scheduler draws pictures of that latent size."""
+        return scheduler_shift(self.pipe.scheduler.config, self.tokens_of(height, width))
+
+    def tokens_of(self, height: int, width: int) -> int:
+        """How many places the denoiser sees of latents of that size."""
+        return (height // self.patch_size) * (width // self.patch_size)
 
     @abstractmethod
     def encode_captions(self, captions: Sequence[str], geometry_B6: Tensor) -> Conditioning:
@@ -191,14 +239,23 @@ class Family(ABC):
         """The denoiser's answer, in the same layout as `noisy`. The one call that carries gradients to the denoiser."""
 
     def count_tokens(self, caption: str) -> TokenCount:
-        """What the tokenizer makes of a caption, and what falls off its end; of several tokenizers the one that cuts most."""
-        return max((self._count(getattr(self.pipe, name), caption) for name in self.tokenizers), key=lambda told: told.cut)
+        """What the tokenizer makes of a caption, and what falls off its end and no text encoder sees: of several tokenizers the longest,
+        of equally long ones the one that cuts most."""
+        lengths = {name: self.most_tokens.get(name, getattr(self.pipe, name).model_max_length) for name in self.tokenizers}
+        longest = [name for name, length in lengths.items() if length == max(lengths.values())]
+        return max((self._count(name, caption, lengths[name]) for name in longest), key=lambda told: told.cut)
 
-    def _count(self, tokenizer: Any, caption: str) -> TokenCount:
+    def _count(self, name: str, caption: str, length: int) -> TokenCount:
+        tokenizer = getattr(self.pipe, name)
         if isinstance(self.pipe, TextualInversionLoaderMixin):  # a learnt word may be several tokens
             caption = self.pipe.maybe_convert_prompt(caption, tokenizer)
-        whole = len(tokenizer(caption, truncation=False, verbose=False).input_ids)
-        return TokenCount(min(whole, tokenizer.model_max_length), max(0, whole - tokenizer.model_max_length))
+        whole = self.tokenized(tokenizer, caption)
+        return TokenCount(min(whole, length), max(0, whole - length))
+
+    @classmethod
+    def tokenized(cls, tokenizer: Any, caption: str) -> int:
+        """How many tokens a caption is, with all that the pipeline's call says around it, when nothing is cut."""
+        return len(tokenizer(caption, truncation=False, verbose=False).input_ids)
 
     # What is in memory
 
@@ -264,7 +321,7 @@ def marks(part: nn.Module) -> dict[str, tuple[Any, ...]]:
 @contextmanager
 def encoding(vae: Any) -> Iterator[None]:
     """In float16 most VAEs leave its range; they say so (`force_upcast`), and pipelines decode with them in float32. So encode we."""
-    half = vae.dtype == torch.float16 and vae.config.force_upcast
+    half = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
     if half:
         vae.float()
     try:
@@ -280,5 +337,10 @@ def tidy_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """What glibc keeps of freed tensors goes back to the system."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

@@ -14,6 +14,7 @@ class SDXL(Family):
     name = "sdxl"
     pipeline_class = StableDiffusionXLPipeline
     denoiser = "unet"
+    learns_words = True
     text_encoders = ("text_encoder", "text_encoder_2")
     tokenizers = ("tokenizer", "tokenizer_2")
     reads_geometry = True

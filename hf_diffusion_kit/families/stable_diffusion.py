@@ -13,6 +13,7 @@ class SD1(Family):
     name = "sd1"
     pipeline_class = StableDiffusionPipeline
     denoiser = "unet"
+    learns_words = True
     # It paints pictures that it suspects black, without an error: class pictures and comparisons must show what was drawn.
     left_out: ClassVar[dict[str, Any]] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 

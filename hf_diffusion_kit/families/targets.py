@@ -1,5 +1,8 @@
 """Which layers a LoRA adapts, by name: ends of layer names for U-Nets and CLIP text encoders of diffusers and transformers."""
 
+import fnmatch
+from collections.abc import Sequence
+
 from torch import nn
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -17,6 +20,15 @@ UNET = {
 }
 """`attention` is what diffusers' scripts take, `transformer` what sd-scripts takes; `conv` adds the convolutions, as LoCon does."""
 
+ADDED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""The text's own side of joint attention."""
+JOINT = {
+    "attention": (*ATTENTION, *ADDED),
+    "attention+ff": (*ATTENTION, *ADDED, *FEED_FORWARD, "ff_context.net.0.proj", "ff_context.net.2"),
+    "all-linear": FROM_MODEL,
+}
+"""Transformers that read text and picture together (SD3, FLUX.1, Qwen-Image ...)."""
+
 TEXT = {
     "attention": TEXT_ATTENTION,
     "attention+ff": (*TEXT_ATTENTION, *TEXT_FEED_FORWARD),
@@ -29,13 +41,15 @@ TEXT = {
 
 def linear_ends(model: nn.Module) -> tuple[str, ...]:
     """Ends of names that fit every linear layer of a model and no other layer."""
-    layers = {name: isinstance(module, nn.Linear) for name, module in model.named_modules() if has_weight(module)}
-    others = {end(name) for name, linear in layers.items() if not linear}
-    return tuple(sorted({name if end(name) in others else end(name) for name, linear in layers.items() if linear}))
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    others = {end(name) for name, module in model.named_modules() if not isinstance(module, nn.Linear)}
+    return tuple(sorted({name if end(name) in others else end(name) for name in layers}))
 
 
-def has_weight(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "weight", None), nn.Parameter)
+def named(model: nn.Module, ends: Sequence[str]) -> tuple[str, ...]:
+    """The same ends, but for those with a `*`: they are patterns of whole names, for an end that fits other modules too."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return tuple(name for one in ends for name in (fnmatch.filter(layers, one) if "*" in one else [one]))
 
 
 def end(name: str) -> str:

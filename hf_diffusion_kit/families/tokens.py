@@ -5,24 +5,32 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from ..errors import ModelError
+from ..errors import FamilyError, ModelError
+from . import Family, detect
 from .opening import config_of, opening_failed
 
 Counter = Callable[[str], int]
 
 
 def token_counter(base: str | Path, *, revision: str | None = None) -> tuple[Counter, int]:
-    """(tokens of a caption, with those that begin and end it; how many the model reads), the most of several tokenizers.
+    """(tokens of a caption, with those that begin and end it; how many the model reads): of several tokenizers the longest, of equally
+    long ones the one that makes most of a caption.
 
     Raises ModelError.
     """
+    try:
+        kind = detect(base, revision=revision)
+    except FamilyError:  # captions can be counted for a base that nothing here trains
+        kind = Family
     told = config_of(base, revision=revision)
     names = [name for name, kind in told.items() if name.startswith("tokenizer") and isinstance(kind, list) and kind[0]]
     if not names:
         raise ModelError("names no tokenizer", where=f"{base}: model_index.json", case=2)
     try:
-        tokenizers = [AutoTokenizer.from_pretrained(base, subfolder=name, revision=revision) for name in names]
-        most = min(int(tokenizer.model_max_length) for tokenizer in tokenizers)
+        tokenizers = {name: AutoTokenizer.from_pretrained(base, subfolder=name, revision=revision) for name in names}
     except (OSError, ValueError) as error:
         raise opening_failed(base, error) from error
-    return lambda text: max(len(t(text, truncation=False, verbose=False).input_ids) for t in tokenizers), most
+    limits = {name: kind.most_tokens.get(name, int(tokenizer.model_max_length)) for name, tokenizer in tokenizers.items()}
+    most = max(limits.values())
+    longest = [tokenizers[name] for name, limit in limits.items() if limit == most]
+    return lambda text: max(kind.tokenized(tokenizer, text) for tokenizer in longest), most

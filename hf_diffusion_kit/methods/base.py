@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 
+from ..errors import ConfigError
 from ..families import Conditioning, Family
 from ..objectives import Noised, Objective
 
@@ -92,6 +93,14 @@ class Method(ABC):
 
     def settle(self, family: Family) -> None:  # noqa: B027
         """After the last step, before anything is written: leaves the pipeline as a reader of the files will have it."""
+
+
+def text_parts(family: Family, wanted: bool) -> tuple[str, ...]:
+    """The text encoders that are trained when the text side is to learn too. Raises ConfigError where none can be."""
+    if wanted and not family.trains_text_encoders:
+        what = f"the text side of a {family.name} is not trained: no stock reader takes it"
+        raise ConfigError(what, where="method: text_encoder", fix="leave it out", case=4)
+    return (family.trains_text_encoders or ()) if wanted else ()
 
 
 def denoising_loss(family: Family, objective: Objective, batch: Batch, generators: Sequence[Generator]) -> Tensor:

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..families import Family
 from ..families.exchanged import exchanged
 from ..objectives import Objective
-from .base import Batch, Method, Trained, denoising_loss
+from .base import Batch, Method, Trained, denoising_loss, text_parts
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Full(Method):
         return self.text_encoder
 
     def parts(self, family: Family) -> list[str]:
-        return [family.denoiser, *(part for part in family.text_encoders if self.text_encoder)]
+        return [family.denoiser, *text_parts(family, self.text_encoder)]
 
     def check(self, family: Family) -> None:
         if family.quantize != "no":

@@ -56,6 +56,9 @@ class Tokens(Method):
         return tuple(missing)
 
     def check(self, family: Family) -> None:
+        if not family.learns_words:
+            what, fix = f"a {family.name} is taught no new words: no stock reader takes them", "method = lora, or dreambooth"
+            raise ConfigError(what, where="method: name", fix=fix, case=4)
         if not self.tokens:
             raise ConfigError("names no new word", where="method: tokens", fix='tokens = ["<cat-toy>"]', case=1)
         for part, tokenizer in self._sides(family):

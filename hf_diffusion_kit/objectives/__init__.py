@@ -5,5 +5,7 @@ Shape suffixes in this room: B batch, C latent channels, H W latent height and w
 
 from .base import Noised, Objective, randn_like
 from .ddpm import Ddpm
+from .flow import Flow
+from .options import options_for
 
-__all__ = ["Ddpm", "Noised", "Objective", "randn_like"]
+__all__ = ["Ddpm", "Flow", "Noised", "Objective", "options_for", "randn_like"]

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 class Noised:
     noisy_BCHW: Tensor
     time_B: Tensor
-    """Ddpm: training step, integer 0..T-1."""
+    """Ddpm: training step, integer 0..T-1. Flow: sigma, the noise's share, float32 in 0..1."""
     target_BCHW: Tensor
     """What the denoiser should answer, in float32 or the latents' own dtype."""
     weight_B: Tensor

@@ -18,13 +18,21 @@ class NoiseSettings:
     """Share of noise that is one number for a whole channel of a picture (Guttenberg 2023); 0.1 is usual, 0 is none."""
     input_perturbation: float = 0.0
     """Noise added to the input's noise and not to the answer (Ning et al. 2023); 0.1 is usual, 0 is none."""
+    timestep_density: Literal["logit-normal", "uniform"] = "logit-normal"
+    """Flow matching (SD3, FLUX ...): how noise levels are drawn, most in the middle (Esser et al. 2024) or all alike."""
+    logit_mean: float = 0.0
+    """Flow matching, logit-normal: above 0 draws more noise, below 0 less."""
+    logit_std: float = 1.0
+    """Flow matching, logit-normal: the smaller, the closer to the middle."""
+    shift: float | None = None
+    """Flow matching: moves the drawn levels towards noise; None takes the base's own for the size of picture, 1 is none."""
     loss_type: Literal["l2", "huber", "smooth_l1"] = "l2"
     """Measure of error; the others forgive outliers."""
     huber_c: float = 0.1
     """Where `huber` and `smooth_l1` pass from square to line."""
 
     def __post_init__(self) -> None:
-        positive("training", snr_gamma=self.snr_gamma, huber_c=self.huber_c)
+        positive("training", snr_gamma=self.snr_gamma, huber_c=self.huber_c, logit_std=self.logit_std, shift=self.shift)
 
     def objective_options(self) -> dict[str, Any]:
         """For `Family.objective`."""
