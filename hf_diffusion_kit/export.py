@@ -21,8 +21,10 @@ TOLERANCE = 0.02
 """Folding an adapter into its weights adds in another order: the last bits of a picture may differ."""
 STEPS = 4
 """Solver steps of the picture that is compared; they tell two models apart as well as 25 do."""
-HOLDS = {"diffusers-lora": "an adapter", "peft": "an adapter", "textual-inversion": "new words"}
+HOLDS = {"diffusers-lora": "an adapter", "kohya": "an adapter", "peft": "an adapter", "textual-inversion": "new words"}
 """Format that goes onto a base -> what it holds."""
+PIPELINES = ("merged", "pipeline")
+"""Formats that are diffusers' own layout."""
 
 
 def export(run: Run, form: str, out: Path, *, say: Callable[[str], None] = print) -> list[Path]:
@@ -47,8 +49,10 @@ def export(run: Run, form: str, out: Path, *, say: Callable[[str], None] = print
         before = pixels(family.pipe, shot)
         family.let_go()  # the model need not be in memory twice
     fresh = target.read(kind, base.location, out, **told)
-    if as_it_is(target, names) or not target.whole:
+    if as_it_is(target, names) or target.name not in PIPELINES:
         followed(run, fresh)
+        if target.whole and run.record.scheduler:
+            say(f"the file holds no scheduler; draw with {', '.join(f'{k}={v!r}' for k, v in run.record.scheduler.items())}")
     apart = float(np.abs(before - pixels(fresh, shot)).max())
     if not apart <= TOLERANCE:
         raise ModelError(f"opens as another model: pixels differ by {apart:.3f}", where=out, case=4)
@@ -72,14 +76,17 @@ def check(run: Run, target: Format, names: list[str]) -> None:
 
 def as_it_is(target: Format, names: list[str]) -> bool:
     """Whether the run's own files are what is asked for. A pipeline has nothing in it to merge."""
-    return names == [target.name] or (target.whole and all(FORMATS[name].whole for name in names))
+    return names == [target.name] or (target.name in PIPELINES and all(FORMATS[name].whole for name in names))
 
 
 def opened(run: Run, kind: type[Family], base: Path | str, names: list[str], **how: Any) -> Family:
     """Base and all that was trained upon it, the scheduler as training left it: a whole pipeline then carries it along."""
-    family = kind.open(base, **how)
-    for name in names:
-        FORMATS[name].add(family.pipe, run.folder)
+    if all(FORMATS[name].whole for name in names):
+        family = kind.open(run.folder, dtype=how["dtype"])
+    else:
+        family = kind.open(base, **how)
+        for name in names:
+            FORMATS[name].add(family.pipe, run.folder)
     followed(run, family.pipe)
     return family
 

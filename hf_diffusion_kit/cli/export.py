@@ -6,13 +6,15 @@ HELP = """Write a finished run in another format and load it back.
 
   merged             the whole pipeline, with the adapter and the new words folded in: `DiffusionPipeline.from_pretrained` opens it (default)
   pipeline           the same; it is what a full fine-tune is written as
+  single-file        one checkpoint in the original layout (SD 1.x and SDXL), for ComfyUI, the WebUIs and `from_single_file`
   diffusers-lora     the LoRA alone, for `load_lora_weights`
+  kohya              the LoRA alone (or LoHa, LoKr), for ComfyUI, the WebUIs and sd-scripts; diffusers reads the LoRA too
   peft               the adapter alone (LoRA, LoHa, LoKr or OFT), for peft
   textual-inversion  the new words alone, for `load_textual_inversion`
 
 What is folded together is written in float32; the pipeline of a full fine-tune is copied as it is."""
 
-FORMATS = ("merged", "pipeline", "diffusers-lora", "peft", "textual-inversion")
+FORMATS = ("merged", "pipeline", "single-file", "diffusers-lora", "kohya", "peft", "textual-inversion")
 """All that there are (a test holds them against the room that has them); named here, for help must not load torch."""
 
 

@@ -10,11 +10,15 @@ from ..errors import unknown
 from ..families import Family
 from .base import Format, Written
 from .diffusers_lora import DiffusersLora
+from .kohya import Kohya
 from .peft import Peft
 from .pipeline import Merged, Pipeline
+from .single_file import SingleFile
 from .textual_inversion import TextualInversion
 
-FORMATS: dict[str, Format] = {f.name: f for f in (DiffusersLora(), Peft(), TextualInversion(), Pipeline(), Merged())}
+FORMATS: dict[str, Format] = {
+    f.name: f for f in (DiffusersLora(), Kohya(), Peft(), TextualInversion(), Pipeline(), Merged(), SingleFile())
+}
 
 
 def format(name: str) -> Format:
@@ -25,11 +29,22 @@ def format(name: str) -> Format:
 
 
 def reopen(
-    names: Sequence[str], family: type[Family], base: str | Path, folder: Path, *, revision: str | None, dtype: torch.dtype
+    names: Sequence[str],
+    family: type[Family],
+    base: str | Path,
+    folder: Path,
+    *,
+    revision: str | None,
+    dtype: torch.dtype,
+    quantize: str = "no",
 ) -> Any:
-    """A stock pipeline of all that a run has written, one format upon the other: what anybody else will get. Raises ModelError."""
+    """A stock pipeline of all that a run has written, one format upon the other: what anybody else will get. `quantize`: the base in
+    fewer bits, for a reader who has it so. Raises ModelError."""
     first, *others = [format(name) for name in names]
-    pipe = first.read(family, base, folder, revision=revision, dtype=dtype)
+    if quantize == "no":
+        pipe = first.read(family, base, folder, revision=revision, dtype=dtype)
+    else:
+        pipe, others = family.pipeline(base, revision=revision, dtype=dtype, quantize=quantize), [first, *others]
     for other in others:
         other.add(pipe, folder)
     return pipe

@@ -1,19 +1,21 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from peft import get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import ModelError
 from ..families import Family
 
-STARTS_AT_ZERO = ("lora_B", ".up.", "lora_linear_layer.up", "hada_w2_b", "lokr_w1.", "lokr_w1_a", "oft_R")
+STARTS_AT_ZERO = ("lora_B", ".up.", "lora_up.", "lora_linear_layer.up", "hada_w2_b", "lokr_w1.", "lokr_w1_a", "oft_R")
 """What tells a tensor that an adapter starts at zero, in peft's names and in diffusers'."""
 
 
@@ -28,6 +30,11 @@ class Format(ABC):
     name: ClassVar[str]
     whole: ClassVar[bool] = False
     """Whether the files are a pipeline by themselves; else they go onto their base."""
+
+    @classmethod
+    def takes(cls, family: type[Family]) -> bool:
+        """Whether what was trained on such a base can be written so."""
+        return True
 
     @abstractmethod
     def write(self, family: Family, folder: Path) -> Written:
@@ -60,9 +67,23 @@ def adapter_state(model: Any, name: str) -> dict[str, Tensor]:
     return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
 
 
+def folded(model: Any) -> Any:
+    """A copy of a part whose adapter is added to its weights; the part itself when it has none."""
+    if adapter_of(model) is None:
+        return model
+    whole = deepcopy(model)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            whole.set_submodule(name, module.get_base_layer())
+    del whole.peft_config
+    whole._hf_peft_config_loaded = False
+    return whole
+
+
 def rooted(part: str, key: str) -> str:
     """transformers 5.6 dropped `text_model.` from CLIP's names; with it, both older and newer readers find the layers."""
-    if part.startswith("text_encoder") and key.startswith(("encoder.", "embeddings.", "final_layer_norm.")):
+    if part.startswith("text_encoder") and key.startswith(("encoder.layers.", "embeddings.", "final_layer_norm.")):
         return f"text_model.{key}"
     return key
 
@@ -81,12 +102,12 @@ def save(tensors: Mapping[str, Tensor], path: Path, **told: str) -> None:
     """safetensors, whole or not at all, its metadata in a fixed order: equal weights are equal files."""
     half = path.with_name(f"{path.name}.part")
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, half, metadata={"format": "pt", **told})
-    raw = bytearray(half.read_bytes())
-    size = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    raw[8 : 8 + size] = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
-    half.write_bytes(raw)
+    with half.open("r+b") as file:  # a checkpoint may be larger than the memory
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
     half.chmod(0o644)
     half.replace(path)
 

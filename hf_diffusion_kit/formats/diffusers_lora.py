@@ -54,6 +54,8 @@ class DiffusersLora(Format):
 
 def in_diffusers(part: str, key: str) -> str:
     """peft's name of a tensor -> diffusers'. Its own converter knows attention only, and its reader tells the layout by the first name."""
+    if part == "transformer":  # as peft names them, since there are such
+        return key
     if not part.startswith("text_encoder"):
         return key.replace(".lora_A.", ".lora.down.").replace(".lora_B.", ".lora.up.")
     if key.endswith("lora_magnitude_vector"):

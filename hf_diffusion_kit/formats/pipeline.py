@@ -2,19 +2,17 @@
 
 import json
 import shutil
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from ..errors import ModelError
 from ..families import Family
 from ..families.exchanged import exchanged
 from ..families.quiet import quiet_loading
-from .base import Format, Written, adapter_of, check, rooted, save, save_json
+from .base import Format, Written, check, folded, rooted, save, save_json
 
 
 class Pipeline(Format):
@@ -61,20 +59,6 @@ class Merged(Pipeline):
     """The base with an adapter of any kind folded in: large, but a reader needs nothing else."""
 
     name: ClassVar[str] = "merged"
-
-
-def folded(model: Any) -> Any:
-    """A copy of a part whose adapter is added to its weights; the part itself when it has none."""
-    if adapter_of(model) is None:
-        return model
-    whole = deepcopy(model)
-    for name, module in list(whole.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge(safe_merge=True)
-            whole.set_submodule(name, module.get_base_layer())
-    del whole.peft_config
-    whole._hf_peft_config_loaded = False
-    return whole
 
 
 def forget_paths(folder: Path) -> None:

@@ -19,6 +19,10 @@ class TextualInversion(Format):
 
     name: ClassVar[str] = "textual-inversion"
 
+    @classmethod
+    def takes(cls, family: type[Family]) -> bool:
+        return family.learns_words
+
     def write(self, family: Family, folder: Path) -> Written:
         files, calls = [], [".from_pretrained(BASE)"]
         check(

@@ -11,11 +11,12 @@ from ..errors import ConfigError, ModelError
 from ..families import Family
 from ..objectives import Objective
 from .adapters import AdapterSettings
-from .base import Batch, Method, Trained, denoising_loss
+from .base import Batch, Method, Trained, denoising_loss, text_parts
+from .start import BELOW, Layers, StartSettings, add, as_one, check_start, fitted, put_on
 
 
 @dataclass(frozen=True)
-class Lora(AdapterSettings, Method):
+class Lora(StartSettings, AdapterSettings, Method):
     """Small adapters on the denoiser's layers, and on the text encoders' if asked for; all else stays frozen."""
 
     name: ClassVar[str] = "lora"
@@ -27,6 +28,16 @@ class Lora(AdapterSettings, Method):
     """Ends of the names of the denoiser's layers to adapt, instead of the preset's."""
     text_encoder: bool = False
     """Adapt the text encoders too, by the same preset; captions are then encoded in every step."""
+
+    def __post_init__(self) -> None:
+        StartSettings.__post_init__(self)
+        AdapterSettings.__post_init__(self)
+        if self.init_from and self.adapter != "lora":
+            raise ConfigError(f"goes with adapter = lora, not {self.adapter}", where="method: init_from", case=1)
+        if self.init_stack and self.dora:
+            raise ConfigError(
+                "a DoRA is not stacked: its lengths are no sum", where="method: init_stack", fix="dora = false", case=1
+            )
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -46,12 +57,17 @@ class Lora(AdapterSettings, Method):
             if getattr(family.part(part), "peft_config", None):
                 raise ModelError(f"the {part} has an adapter already", fix="open the base anew", case=4)
             self.check_layers(family.part(part), part, targets)
+        self._begun(family)
 
     def adapt(self, family: Family, seed: int) -> list[Trained]:
         Lora.check(self, family)
+        begun = self._begun(family)
+        if self.init_stack:
+            for part, layers in begun.items():
+                put_on(family.part(part), layers, name=BELOW)
         with torch.random.fork_rng(devices=[]):  # peft draws from torch's global stream
             torch.manual_seed(seed)
-            return [self._adapt_part(family, part, targets) for part, targets in self._wanted(family)]
+            return [self._adapt_part(family, part, targets, begun) for part, targets in self._wanted(family)]
 
     def loss(self, family: Family, objective: Objective, batch: Batch, generators: Sequence[Generator]) -> Tensor:
         return denoising_loss(family, objective, batch, generators)
@@ -59,7 +75,7 @@ class Lora(AdapterSettings, Method):
     @contextmanager
     def untouched(self, family: Family) -> Iterator[Family]:
         """The family as it answered before: its adapters are off."""
-        parts = [family.part(part) for part, _ in self._wanted(family)]
+        parts = [family.part(part) for part in (family.denoiser, *family.text_encoders)]
         layers = [module for part in parts for module in part.modules() if isinstance(module, BaseTunerLayer)]
         learning = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
         for layer in layers:
@@ -72,13 +88,34 @@ class Lora(AdapterSettings, Method):
             for parameter, learns in learning:  # peft has now set all that are its own to learn
                 parameter.requires_grad_(learns)
 
+    def settle(self, family: Family) -> None:
+        """What was stacked becomes one adapter, as any reader has it."""
+        for part in (family.denoiser, *family.text_encoders):
+            if {BELOW, "default"} <= getattr(family.part(part), "peft_config", {}).keys():
+                as_one(family.part(part))
+
     def _wanted(self, family: Family) -> list[tuple[str, tuple[str, ...]]]:
-        text = [(part, family.targets(self.preset, part)) for part in family.text_encoders if self.text_encoder]
+        text = [(part, family.targets(self.preset, part)) for part in text_parts(family, self.text_encoder)]
         return [(family.denoiser, self.targets or family.targets(self.preset, family.denoiser)), *text]
 
-    def _adapt_part(self, family: Family, part: str, targets: tuple[str, ...]) -> Trained:
+    def _begun(self, family: Family) -> dict[str, Layers]:
+        """What there is to begin from, a part at a time. Raises ModelError, and ConfigError for settings that the file contradicts."""
+        if self.init_from is None:
+            return {}
+        begun = fitted(self.init_from, family)
+        check_start(self, family, begun)
+        return begun
+
+    def _adapt_part(self, family: Family, part: str, targets: tuple[str, ...], begun: dict[str, Layers]) -> Trained:
         model: Any = family.part(part)
-        model.add_adapter(self.peft_config(targets))
+        if self.init_stack or part not in begun:
+            add(model, self.peft_config(targets))
+        else:
+            put_on(model, begun[part], dropout=self.dropout)
+        if self.init_stack and part in begun:
+            model.set_adapter([BELOW, "default"])
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.endswith((".default.weight", ".default")))
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         for parameter in parameters.values():
             parameter.data = parameter.data.float()  # half precision cannot hold small updates; autocast bridges the two

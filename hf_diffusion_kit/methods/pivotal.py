@@ -32,6 +32,10 @@ class Pivotal(Tokens, Lora):
         Tokens.check(self, family)
         Lora.check(self, family)
 
+    def settle(self, family: Family) -> None:
+        Tokens.settle(self, family)
+        Lora.settle(self, family)
+
     def adapt(self, family: Family, seed: int) -> list[Trained]:
         self.check(family)
         return [
