@@ -18,6 +18,7 @@ from fitting import fitted
 from hf_diffusion_kit import digits
 from hf_diffusion_kit.data import load_captioned
 from hf_diffusion_kit.errors import ConfigError, FamilyError, KitError, ModelError
+from hf_diffusion_kit.evaluation.gallery import call_of
 from hf_diffusion_kit.families import FAMILIES, Family, TokenCount, detect, quantized
 from hf_diffusion_kit.families.tokens import token_counter
 from hf_diffusion_kit.formats import FORMATS
@@ -30,6 +31,15 @@ CONFIGS = {  # as they stand on the Hub, the fields that matter
     "sd1": ("StableDiffusionPipeline", {"cross_attention_dim": 768, "attention_head_dim": 8}),
     "sd2": ("StableDiffusionPipeline", {"cross_attention_dim": 1024, "use_linear_projection": True}),
     "sd3": ("StableDiffusion3Pipeline", {"joint_attention_dim": 4096}),
+    "flux": ("FluxPipeline", {"guidance_embeds": True}),
+    "flux-schnell": ("FluxPipeline", {"guidance_embeds": False}),
+    "flux2-klein": ("Flux2KleinPipeline", {"guidance_embeds": False}),
+    "z-image": ("ZImagePipeline", {"all_patch_size": [2]}),
+    "qwen-image": ("QwenImagePipeline", {"guidance_embeds": False}),
+    "sana": ("SanaPipeline", {"guidance_embeds": False}),
+    "lumina2": ("Lumina2Pipeline", {"cap_feat_dim": 2304}),
+    "chroma": ("ChromaPipeline", {"num_single_layers": 38}),
+    "auraflow": ("AuraFlowPipeline", {"joint_attention_dim": 2048}),
     "sdxl": ("StableDiffusionXLPipeline", {"cross_attention_dim": 2048, "addition_embed_type": "text_time"}),
 }
 
@@ -44,13 +54,13 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def picture(pipe: Any) -> torch.Tensor:
-    call = {"num_inference_steps": 2, "height": tiny.HEIGHT, "width": tiny.WIDTH, "output_type": "pt"}
+    call = {"num_inference_steps": 2, **tiny.sized(pipe), "output_type": "pt", **call_of(pipe, 4.0)}
     pipe.set_progress_bar_config(disable=True)
-    return pipe("the cat", generator=torch.Generator().manual_seed(7), **call).images
+    return pipe(prompt="the cat", generator=torch.Generator().manual_seed(7), **call).images
 
 
 def batch_of(family: Family) -> Batch:
-    pixels = torch.rand(2, 3, tiny.HEIGHT, tiny.WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pixels = torch.rand(2, 3, *tiny.size(family.pipe), generator=torch.Generator().manual_seed(0)) * 2 - 1
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     with torch.no_grad():
         cond = family.encode_captions(["the cat", "a dog"], GEOMETRY_B6)
@@ -286,7 +296,7 @@ def test_what_is_released_is_gone_and_comes_back_as_it_was(
 
 def lora(family: Family) -> None:
     for name in family.text_encoders:
-        family.part(name).add_adapter(LoraConfig(target_modules="all-linear"))  # type: ignore[operator]
+        family.part(name).add_adapter(LoraConfig(target_modules=["q_proj", "q"]))  # type: ignore[operator]
 
 
 def full(family: Family) -> None:
@@ -309,7 +319,7 @@ def words(family: Family) -> None:
     """New tokens, as textual inversion adds them."""
     for name in family.text_encoders:
         model = family.part(name)
-        model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
+        model.resize_token_embeddings(model.get_input_embeddings().num_embeddings + 1, mean_resizing=False)
         model.requires_grad_(False)
 
 
@@ -360,7 +370,12 @@ def test_a_run_is_the_same_run_whether_stopped_or_not_and_whatever_was_released(
 ) -> None:
     data = load_captioned(toyset.folder(tmp_path / "data"))
     settings = TrainSettings(
-        steps=4, learning_rate=1e-2, batch_size=2, resolution=(tiny.HEIGHT, tiny.WIDTH), random_flip=True, caption_dropout=0.3
+        steps=4,
+        learning_rate=1e-2,
+        batch_size=2,
+        resolution=tiny.size(tiny.pipeline(name)),
+        random_flip=True,
+        caption_dropout=0.3,
     )
 
     def run(family: Family, folder: Path | None = None) -> Trainer:

@@ -80,8 +80,8 @@ def test_the_snippet_is_python_and_says_what_the_record_says(name: str) -> None:
         def __getattr__(self, attribute: str) -> Any:
             return lambda *args, **how: calls.append((attribute, args, how)) or self
 
-        def __call__(self, caption: str, **how: Any) -> Any:
-            calls.append(("call", (caption,), how))
+        def __call__(self, prompt: str, **how: Any) -> Any:
+            calls.append(("call", (prompt,), how))
             raise StopIteration
 
     source = re.sub(r"^from (?:diffusers|peft) import .*$", "", snippet(card(name)), flags=re.MULTILINE)

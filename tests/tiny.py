@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
     AutoencoderKL,
     AutoencoderKLFlux2,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -17,6 +21,8 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    Lumina2Pipeline,
+    SanaPipeline,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -25,20 +31,21 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    Qwen2Tokenizer,
-    Qwen3Config,
     Qwen3ForCausalLM,
-    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
+
+from tiny_gemma import lumina2, sana
+from tiny_qwen import louder, qwen3, qwen_image, qwen_tokenizer
 
 HEIGHT, WIDTH = 16, 24
 """Oblong: a square hides every swapped height and width."""
@@ -77,30 +84,6 @@ def t5_tokenizer(length: int = 24) -> T5Tokenizer:
 def t5(tokenizer: T5Tokenizer, width: int = 32) -> T5EncoderModel:
     sizes = {"d_model": width, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
     return T5EncoderModel(T5Config(vocab_size=len(tokenizer), feed_forward_proj="gated-gelu", **sizes)).eval()
-
-
-CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% if not enable_thinking %}<think>
-
-</think>
-
-{% endif %}{% endif %}"""
-"""Qwen3's template, in short."""
-
-
-def qwen_tokenizer(length: int = 1024) -> Qwen2Tokenizer:
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocab = {token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), "th", *special, "<think>", "</think>"])}
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[("t", "h")], model_max_length=length, additional_special_tokens=special[1:])
-    tokenizer.chat_template = CHAT
-    return tokenizer
-
-
-def qwen3(tokenizer: Qwen2Tokenizer, kind: type[Any] = Qwen3Model, layers: int = 2, width: int = 16) -> Any:
-    sizes = {"hidden_size": width, "intermediate_size": 24, "head_dim": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return kind(Qwen3Config(vocab_size=len(tokenizer), num_hidden_layers=layers, tie_word_embeddings=True, **sizes)).eval()
 
 
 def vae(scaling_factor: float = 0.18215, channels: int = 4, **more: Any) -> AutoencoderKL:
@@ -204,6 +187,13 @@ def sd3() -> StableDiffusion3Pipeline:
     )
 
 
+def opened(denoiser: Any) -> None:
+    """New ones keep the gates of their blocks all but shut, and whatever is trained there would be too quiet to be heard."""
+    for name, layer in denoiser.named_modules():
+        if isinstance(layer, torch.nn.Linear) and ("modulation" in name or "norm" in name):
+            layer.weight.data.mul_(10)
+
+
 def flux(guidance: bool = True) -> FluxPipeline:
     """[dev], which is told guidance and moves its times with the size; or [schnell], which does neither."""
     first, second = clip_tokenizer(), t5_tokenizer()
@@ -218,6 +208,7 @@ def flux(guidance: bool = True) -> FluxPipeline:
         guidance_embeds=guidance,
         axes_dims_rope=(4, 4, 8),
     ).eval()
+    opened(denoiser)
     return FluxPipeline(
         FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance),
         vae(0.3611, 8, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
@@ -242,6 +233,7 @@ def flux2_klein() -> Flux2KleinPipeline:
         guidance_embeds=False,
         axes_dims_rope=(4, 4, 4, 4),
     ).eval()
+    opened(denoiser)
     encoder = AutoencoderKLFlux2(
         block_out_channels=(8, 16),
         norm_num_groups=4,
@@ -276,7 +268,57 @@ def z_image() -> ZImagePipeline:
     return ZImagePipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), encoder, qwen3(tokenizer), tokenizer, denoiser)
 
 
-TOYS: dict[str, Callable[[], Any]] = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "flux-schnell": functools.partial(flux, guidance=False), "flux2-klein": flux2_klein, "z-image": z_image}
+def auraflow() -> AuraFlowPipeline:
+    tokenizer = t5_tokenizer()
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
+    text = UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), feed_forward_proj="gated-gelu", **sizes)).eval()
+    denoiser = AuraFlowTransformer2DModel(
+        sample_size=8,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pos_embed_max_size=256,
+    ).eval()
+    louder(denoiser, 3)
+    return AuraFlowPipeline(tokenizer, text, vae(0.13025), denoiser, FlowMatchEulerDiscreteScheduler(shift=1.73))
+
+
+def chroma() -> ChromaPipeline:
+    tokenizer = t5_tokenizer()
+    denoiser = ChromaTransformer2DModel(
+        in_channels=32,  # eight latents' channels in patches of 2x2
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=8,
+        approximator_hidden_dim=16,
+        approximator_layers=1,
+    ).eval()
+    encoder = vae(0.3611, 8, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
+    return ChromaPipeline(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), encoder, t5(tokenizer), tokenizer, denoiser)
+
+
+TOYS: dict[str, Callable[[], Any]] = {
+    "sd1": sd1,
+    "sd2": sd2,
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "flux": flux,
+    "flux-schnell": functools.partial(flux, guidance=False),
+    "flux2-klein": flux2_klein,
+    "z-image": z_image,
+    "qwen-image": qwen_image,
+    "sana": sana,
+    "lumina2": lumina2,
+    "auraflow": auraflow,
+    "chroma": chroma,
+}
 
 
 @functools.cache
@@ -295,8 +337,32 @@ def pipeline(name: str = "sd1") -> Any:
     return pickle.loads(_pickled(name))
 
 
-def latents(pipe: Any, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
+def size(pipe: Any) -> tuple[int, int]:
+    """Height and width of a picture that this pipeline draws: two of them insist on larger steps."""
+    return (32, 64) if isinstance(pipe, SanaPipeline | Lumina2Pipeline) else (HEIGHT, WIDTH)
+
+
+def sized(pipe: Any) -> dict[str, int]:
+    """The same as arguments of its call."""
+    return dict(zip(("height", "width"), size(pipe), strict=True))
+
+
+def latents(pipe: Any, seed: int = 0) -> torch.Tensor:
     """latents_BCHW of one picture, as the denoiser of that pipeline knows them: noise."""
-    config, scale = pipe.vae.config, pipe.vae_scale_factor
-    shape = (1, config.latent_channels, height // scale, width // scale)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    config, scale, (height, width) = pipe.vae.config, pipe.vae_scale_factor, size(pipe)
+    channels = config.get("latent_channels") or config.z_dim
+    if isinstance(pipe, Flux2KleinPipeline):  # patches of 2x2
+        channels, scale = channels * 4, scale * 2
+    return torch.randn((1, channels, height // scale, width // scale), generator=torch.Generator().manual_seed(seed))
+
+
+def packed(pipe: Any, latents_BCHW: torch.Tensor) -> torch.Tensor:
+    """As the pipeline has them from step to step."""
+    if not hasattr(pipe, "_pack_latents"):
+        return latents_BCHW
+    return pipe._pack_latents(latents_BCHW, *(() if isinstance(pipe, Flux2KleinPipeline) else latents_BCHW.shape))
+
+
+def as_given(pipe: Any, latents_BCHW: torch.Tensor) -> torch.Tensor:
+    """As the pipeline's call takes them."""
+    return latents_BCHW if isinstance(pipe, Flux2KleinPipeline) else packed(pipe, latents_BCHW)

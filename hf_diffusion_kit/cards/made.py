@@ -27,7 +27,15 @@ TAGS = {
 """Method -> tags of its own; another method's tag is its name."""
 FORMAT_TAGS = {"diffusers-lora": ("lora", "template:sd-lora"), "peft": ("peft",), "textual-inversion": ("textual_inversion",)}
 """Format -> tags by which the Hub chooses its own snippet: `lora` is for what `load_lora_weights` reads, and nothing else."""
-FAMILY_TAGS = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
+FAMILY_TAGS = {
+    "sd1": "stable-diffusion",
+    "sd2": "stable-diffusion",
+    "sdxl": "stable-diffusion-xl",
+    "flux": "flux",
+    "flux-schnell": "flux",
+    "flux2-klein": "flux2-klein",
+    "z-image": "z-image",
+}
 
 
 def formats(record: RunRecord) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def metadata(record: RunRecord) -> dict[str, Any]:
     if base.license:
         told["license"] = base.license
     if base.license == "other" and base.on_hub:
-        told |= {"license_name": f"{base.id.split('/')[-1].lower()}-license", "license_link": f"https://huggingface.co/{base.id}"}
+        told["license_name"] = base.license_name or f"{base.id.split('/')[-1].lower()}-license"
+        told["license_link"] = base.license_link or f"https://huggingface.co/{base.id}"
     if base.on_hub:
         told |= {"base_model": base.id, "base_model_relation": "finetune" if is_whole(record) else "adapter"}
     if data.hub and data.hub.on_hub:
@@ -65,6 +66,7 @@ def facts(record: RunRecord, repo_id: str, pages: Collection[str]) -> dict[str, 
         "needs": Markdown(
             listed([code(name) for name in ("diffusers", "transformers", *(("peft",) if adapter(record) else ()))])
         ),
+        "bits": next((told.quantize for told in record.verified if told.quantize != "no"), None),
         "by_peft": "peft" in formats(record),
         "snippet": fenced(using, "python") if using else None,
         "chosen": chosen(record),
@@ -78,6 +80,8 @@ def facts(record: RunRecord, repo_id: str, pages: Collection[str]) -> dict[str, 
         "weights": weights,
         "other_files": [file for file in record.weights if file not in weights],
         "whole": is_whole(record),
+        "license": license_named(record.base_model),
+        "gate": gate(record.base_model),
         "limits": limits(record),
     }
 
@@ -89,6 +93,20 @@ def base_link(base: Pinned) -> Markdown:
     at = f"/tree/{base.revision}" if base.revision else ""
     commit = f" at commit {code(base.revision[:12])}" if base.revision else ""
     return Markdown(f"[{inline(base.id)}](https://huggingface.co/{quote(base.id)}{quote(at)}){commit}")
+
+
+def license_named(base: Pinned) -> Markdown:
+    """`apache-2.0`; of one that the Hub has no id for, its name and where its text stands."""
+    named = code((base.license_name if base.license == "other" else None) or base.license or "")
+    link = base.license_link or ""
+    return Markdown(f"[{named}]({quote(link, safe=':/')})" if link.startswith("https://") else named)
+
+
+def gate(base: Pinned) -> Markdown | None:
+    if not (base.gated and base.on_hub):
+        return None
+    page = f"https://huggingface.co/{quote(base.id)}"
+    return Markdown(f"The base is gated: whoever wants to load it accepts its terms at [{inline(base.id)}]({page}) first.")
 
 
 def draws(record: RunRecord) -> str:

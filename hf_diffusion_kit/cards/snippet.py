@@ -62,7 +62,7 @@ def drawing(record: RunRecord) -> list[str]:
         shown, size = record.gallery[0], resolution(record)
         return [
             "picture = pipe(",
-            f"    {literal(shown.caption)},",
+            f"    prompt={literal(shown.caption)},",
             *([f"    height={size[0]},", f"    width={size[1]},"] if size else []),
             f"    num_inference_steps={shown.steps},",
             f"    {record.guidance_argument}={shown.guidance},",
@@ -71,7 +71,7 @@ def drawing(record: RunRecord) -> list[str]:
             ").images[0]",
             'picture.save("picture.png")',
         ]
-    return [f"picture = pipe({literal(used[0].text)}).images[0]", 'picture.save("picture.png")'] if used else []
+    return [f"picture = pipe(prompt={literal(used[0].text)}).images[0]", 'picture.save("picture.png")'] if used else []
 
 
 def resolution(record: RunRecord) -> tuple[int, int] | None:

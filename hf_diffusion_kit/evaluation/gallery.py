@@ -66,7 +66,7 @@ def _pixels(pipe: Any, group: Sequence[Shot]) -> np.ndarray:
     pipe.set_progress_bar_config(disable=True)
     try:
         answer = pipe(
-            [one.caption for one in group],
+            prompt=[one.caption for one in group],
             height=shot.size[0],
             width=shot.size[1],
             num_inference_steps=shot.steps,

@@ -4,16 +4,22 @@ from functools import cache, partial
 from pathlib import Path
 
 from ..errors import FamilyError
+from .aura_flow import AuraFlow
 from .base import Conditioning, Family, Posterior, TokenCount
+from .chroma import Chroma
 from .flux import Flux, FluxSchnell
 from .flux2 import Flux2Klein
+from .lumina2 import Lumina2
 from .opening import class_name_of, config_of
+from .qwen_image import QwenImage
+from .sana import Sana
 from .sd3 import SD3
 from .sdxl import SDXL
 from .stable_diffusion import SD1, SD2
 from .z_image import ZImage
 
-FAMILIES: dict[str, type[Family]] = {f.name: f for f in (SD1, SD2, SDXL, SD3, Flux, FluxSchnell, Flux2Klein, ZImage)}
+KINDS = (SD1, SD2, SDXL, SD3, Flux, FluxSchnell, Flux2Klein, ZImage, QwenImage, Sana, Lumina2, AuraFlow, Chroma)
+FAMILIES: dict[str, type[Family]] = {kind.name: kind for kind in KINDS}
 
 
 def detect(base: str | Path, *, revision: str | None = None) -> type[Family]:

@@ -26,6 +26,9 @@ class AuraFlow(Family):
         "all-linear": FROM_MODEL,
     }
 
+    def usual_call(self) -> tuple[int, float]:
+        return 50, 3.5
+
     @property
     def native_size(self) -> int:
         """Its configuration's `sample_size` is not what it was made for; its table of places is, which 0.3 has larger than it needs."""

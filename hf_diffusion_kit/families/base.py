@@ -213,7 +213,7 @@ class Family(ABC):
     def objective(self, **options: Any) -> Objective:
         """How the base's own scheduler noises: as in Ddpm, where a family does not say otherwise. Raises FamilyError, ConfigError."""
         scheduler = self.pipe.scheduler
-        if flows(scheduler.config):
+        if flows(scheduler):
             return Flow(self.base_shift, **options_for(Flow, options))
         if not hasattr(scheduler, "alphas_cumprod"):  # EDM's, for one
             raise FamilyError(f"is noised by a {type(scheduler).__name__}, and no objective here does that", case=3)

@@ -49,7 +49,7 @@ class Flux(Family):
     def predict(self, noisy_BCHW: Tensor, time_B: Tensor, cond: Conditioning) -> Tensor:
         batch, channels, height, width = noisy_BCHW.shape
         text_BSD, config = cond["text"], self.pipe.transformer.config
-        like = {"device": text_BSD.device, "dtype": text_BSD.dtype}
+        like: dict[str, Any] = {"device": text_BSD.device, "dtype": text_BSD.dtype}
         answer_BSD = self.model(
             hidden_states=FluxPipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
             timestep=time_B,

@@ -66,7 +66,8 @@ class Flux2Klein(Family):
         )
         return {"text": embeds_BSD}
 
-    def tokenized(self, tokenizer: Any, caption: str) -> int:
+    @classmethod
+    def tokenized(cls, tokenizer: Any, caption: str) -> int:
         said = [{"role": "user", "content": caption}]
         return super().tokenized(
             tokenizer, tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=False)

@@ -25,9 +25,13 @@ class Lumina2(Family):
         "all-linear": FROM_MODEL,
     }
 
+    def usual_call(self) -> tuple[int, float]:
+        return 30, 4.0
+
     def base_shift(self, height: int, width: int) -> float:
         """Where the shift is a matter of size, the pipeline takes the number of latent channels for the number of places."""
-        return scheduler_shift(self.pipe.scheduler.config, int(self.model.config.in_channels))
+        config: Any = self.model.config
+        return scheduler_shift(self.pipe.scheduler.config, int(config.in_channels))
 
     def encode_captions(self, captions: Sequence[str], geometry_B6: Tensor) -> Conditioning:
         told = [self._told(caption) for caption in captions]

@@ -65,5 +65,17 @@ def opening_failed(base: str | Path, error: BaseException) -> ModelError:
     said = " ".join(str(error).split())[:240]
     if folder.is_dir():
         return ModelError(f"cannot be opened: {said}", where=base, fix="name a folder in the diffusers layout", case=2)
+    if "gated repo" in told_by(error):
+        what = "is gated: its owners give the files to nobody who has not accepted their terms, or not to this token"
+        return ModelError(what, where=base, fix=f"accept the terms at https://huggingface.co/{base}, then hf auth login", case=5)
     fix = f"check the id and the network; to have it at hand offline: hf download {base}"
     return ModelError(f"cannot be opened: {said}", where=base, fix=fix, case=5)
+
+
+def told_by(error: BaseException | None) -> str:
+    """All that an error and those behind it say, in small letters: libraries put words of their own over the Hub's."""
+    told = []
+    while error is not None:
+        told.append(str(error))
+        error = error.__cause__ or error.__context__
+    return " ".join(told).lower()

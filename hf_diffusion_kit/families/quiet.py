@@ -19,6 +19,7 @@ def quiet_loading() -> Iterator[None]:
         with warnings.catch_warnings():
             # diffusers 0.42 still says to huggingface_hub 2 that it wants no links.
             warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
+            warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # its Chroma, to itself
             yield
     finally:
         transformers_logging.set_verbosity(levels[0])

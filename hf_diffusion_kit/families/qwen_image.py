@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .base import Conditioning, Family
-from .packing import packed, unpacked
 from .targets import ADDED, ATTENTION, FROM_MODEL
+
+FEED_FORWARD = tuple(f"{side}_mlp.net.{layer}" for side in ("img", "txt") for layer in ("0.proj", "2"))
 
 
 class QwenImage(Family):
@@ -24,13 +25,16 @@ class QwenImage(Family):
     call_options: ClassVar[dict[str, Any]] = {"negative_prompt": " "}  # without one it does not guide, whatever the scale
     target_presets: ClassVar[dict[str, tuple[str, ...]]] = {
         "attention": (*ATTENTION, *ADDED),
-        "attention+ff": (*ATTENTION, *ADDED, "mlp.net.0.proj", "mlp.net.2"),
+        "attention+ff": (*ATTENTION, *ADDED, *FEED_FORWARD),
         "all-linear": FROM_MODEL,
     }
 
     @classmethod
     def accepts(cls, config: Callable[[str], Mapping[str, Any]]) -> bool:
         return not config("transformer").get("guidance_embeds")
+
+    def usual_call(self) -> tuple[int, float]:
+        return 50, 4.0
 
     @property
     def native_size(self) -> int:
@@ -55,14 +59,14 @@ class QwenImage(Family):
         return {"text": text_BSD, "mask": torch.arange(most, device=device) < lengths_B1}
 
     def predict(self, noisy_BCHW: Tensor, time_B: Tensor, cond: Conditioning) -> Tensor:
-        batch, _, height, width = noisy_BCHW.shape
+        batch, channels, height, width = noisy_BCHW.shape
         longest = int(cond["mask"].sum(1).max())
         mask_BS = cond["mask"][:, :longest]
         answer_BND = self.model(
-            hidden_states=packed(noisy_BCHW),
+            hidden_states=QwenImagePipeline._pack_latents(noisy_BCHW, batch, channels, height, width),
             timestep=time_B,
             encoder_hidden_states=cond["text"][:, :longest],
             encoder_hidden_states_mask=None if mask_BS.all() else mask_BS,
             img_shapes=[[(1, height // 2, width // 2)]] * batch,
         ).sample
-        return unpacked(answer_BND, height, width)
+        return QwenImagePipeline._unpack_latents(answer_BND, height, width, 1).squeeze(2)

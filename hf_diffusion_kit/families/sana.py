@@ -31,6 +31,9 @@ class Sana(Family):
     def accepts(cls, config: Callable[[str], Mapping[str, Any]]) -> bool:
         return not config("transformer").get("guidance_embeds")  # Sprint, of few steps
 
+    def usual_call(self) -> tuple[int, float]:
+        return 20, 4.5
+
     @property
     def divides(self) -> int:
         return max(32, super().divides)  # its call insists, whatever the autoencoder
@@ -55,10 +58,11 @@ class Sana(Family):
         return {"text": torch.cat([text_1SD for text_1SD, *_ in told]), "mask": torch.cat([mask_1S for _, mask_1S, *_ in told])}
 
     def predict(self, noisy_BCHW: Tensor, time_B: Tensor, cond: Conditioning) -> Tensor:
+        config: Any = self.model.config
         steps = self.pipe.scheduler.config.num_train_timesteps
         answer_BCHW = self.model(
             noisy_BCHW,
-            timestep=time_B * steps * self.model.config.timestep_scale,
+            timestep=time_B * steps * config.timestep_scale,
             encoder_hidden_states=cond["text"],
             encoder_attention_mask=cond["mask"],
         ).sample

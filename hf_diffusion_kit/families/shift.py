@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from diffusers import FlowMatchEulerDiscreteScheduler
 
-def flows(config: Mapping[str, Any]) -> bool:
-    """Whether a scheduler of that configuration draws along straight lines: FlowMatchEuler, and solvers that were told to."""
-    return bool(config.get("use_flow_sigmas")) or str(config.get("_class_name", "")).startswith("FlowMatch")
+
+def flows(scheduler: Any) -> bool:
+    """Whether it draws along straight lines: FlowMatchEuler, and other solvers that were told to."""
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 def scheduler_shift(config: Mapping[str, Any], tokens: int) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -19,7 +20,7 @@ def token_counter(base: str | Path, *, revision: str | None = None) -> tuple[Cou
     Raises ModelError.
     """
     try:
-        kind = detect(base, revision=revision)
+        kind: type[Any] = detect(base, revision=revision)
     except FamilyError:  # captions can be counted for a base that nothing here trains
         kind = Family
     told = config_of(base, revision=revision)

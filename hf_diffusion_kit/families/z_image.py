@@ -44,7 +44,8 @@ class ZImage(Family):
         lengths_B = torch.tensor([len(text_SD) for text_SD in told], device=text_BSD.device)
         return {"text": text_BSD, "mask": torch.arange(most, device=text_BSD.device) < lengths_B[:, None]}
 
-    def tokenized(self, tokenizer: Any, caption: str) -> int:
+    @classmethod
+    def tokenized(cls, tokenizer: Any, caption: str) -> int:
         said = [{"role": "user", "content": caption}]
         return super().tokenized(
             tokenizer, tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=True)

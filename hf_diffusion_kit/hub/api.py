@@ -84,6 +84,11 @@ async def list_repos(call: Call) -> Response:
     return JSONResponse([info(call, repo, call.revision(repo, "main")) for repo in found])
 
 
+async def auth_check(call: Call) -> Response:
+    call.opened_repo()
+    return JSONResponse({})
+
+
 def info(call: Call, repo: Repo, oid: str) -> dict[str, Any]:
     files = call.store.files(oid)
     card = card_of(call, files)
@@ -260,6 +265,7 @@ ROUTES = [
     Route("DELETE", "/api/repos/delete", delete_repo),
     Route("GET", "/api/(?P<kind>models|datasets)", list_repos),
     api("GET", "", repo_info),
+    api("GET", "/auth-check", auth_check),
     api("GET", "/revision/(?P<rev>[^/]+)", repo_info),
     api("PUT", "/settings", change_settings),
     api("GET", "/tree/(?P<rev>[^/]+)(?:/(?P<path>.*))?", tree),

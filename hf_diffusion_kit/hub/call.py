@@ -88,6 +88,13 @@ class Call:
             self.needs_write()
         return repo
 
+    def opened_repo(self) -> Repo:
+        """The same, if the caller may have its files too."""
+        repo = self.repo()
+        if repo.gated and self.role is Role.NOBODY:
+            raise Refusal(401, "Access to this repository is restricted: its terms have to be accepted", code="GatedRepo")
+        return repo
+
     def revision(self, repo: Repo, name: str | None = None) -> str:
         name = name or self.args.get("rev") or "main"
         oid = self.store.resolve(repo, name)

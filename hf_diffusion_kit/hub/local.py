@@ -2,9 +2,6 @@
 
 import os
 import re
-import socket
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,19 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from ..errors import ConfigError, StorageError
 from .access import Keys, keep_token
 from .call import OWN_PATHS
 from .faults import FaultRule
+from .running import HOST, Running
 from .server import HubApp
 from .store import InUse, Store
 
 if TYPE_CHECKING:
     from .door import Door
-
-HOST = "127.0.0.1"
 
 
 def default_folder() -> Path:
@@ -63,14 +57,15 @@ class LocalHub:
             raise ConfigError(f"{user!r} cannot be a user's name", where="user", fix="letters, digits and `-`", case=1)
         self.folder, self.user, self.any_name = Path(folder), user, any_name
         self._port, self._faults, self._lfs_above = port, faults, lfs_above
-        self._running: _Running | None = None
+        self._running: Running[HubApp] | None = None
 
     def __enter__(self) -> "LocalHub":
         if self._running is not None:
             raise ConfigError("this LocalHub is already running", where=self.folder)
         app = open_app(self.folder, self.user, self._faults, self._lfs_above, any_name=self.any_name)
         try:
-            self._running = _Running(app, self._port)
+            # A cut connection, asked for, is no error to show.
+            self._running = Running(app, self._port, name="local-hub", log_level="critical" if app.fault else "error")
         except BaseException:
             app.store.close()
             raise
@@ -81,9 +76,10 @@ class LocalHub:
         running, self._running = self._up, None
         address_file(self.folder).unlink(missing_ok=True)
         running.stop()
+        running.app.store.close()
 
     @property
-    def _up(self) -> "_Running":
+    def _up(self) -> "Running[HubApp]":
         if self._running is None:
             raise ConfigError("this LocalHub is not running", where=self.folder, fix="use it as `with LocalHub(folder) as hub:`")
         return self._running
@@ -157,8 +153,7 @@ def serve(folder: Path, port: int = 8800, user: str = "you", *, announce: Callab
         announce(f"For stock clients: export HF_ENDPOINT={hub.endpoint} HF_TOKEN=$(cat {hub.folder / 'token'})")
         announce(f"In a browser: {hub.endpoint}/login, with the token as the password. Ctrl-C ends it.")
         try:
-            while hub._up.thread.is_alive():
-                hub._up.thread.join(0.5)
+            hub._up.wait()
         except KeyboardInterrupt:
             announce("stopped")
 
@@ -202,42 +197,3 @@ def open_app(folder: Path, user: str, faults: FaultRule | None, lfs_above: int, 
             f"the folder of the local Hub cannot be used: {error.strerror}", where=folder, fix="name a folder you may write"
         ) from error
     return HubApp(store, keys, user, lfs_above, faults, any_name=any_name)
-
-
-class _Running:
-    """The server in its thread. `stop` returns when the thread, the socket and the database are gone."""
-
-    def __init__(self, app: HubApp, port: int):
-        self.app = app
-        # asyncio sends at once, without waiting for more, only where it sees that the protocol is TCP: 40 ms a request.
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self.socket.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            self.socket.close()
-            raise StorageError(f"port {port} is taken or not allowed", fix="name another port, or 0 for any free one") from error
-        self.port = self.socket.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical" if app.fault else "error",  # a cut connection, asked for, is no error to show
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, name="local-hub", daemon=True)
-        self.thread.start()
-        while not self.server.started and self.thread.is_alive():
-            time.sleep(0.005)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-        self.socket.close()
-        self.app.store.close()

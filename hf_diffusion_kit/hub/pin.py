@@ -1,11 +1,13 @@
 """One look at a base on the Hub: which commit it is at, what it may be used for, what its weights hash to."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..cards import front_matter
+from ..cards.usual_bases import TERMS
 from ..errors import HubError, ModelError
 from ..records import Pinned
 from .door import TROUBLE
@@ -18,13 +20,12 @@ def pin(repo_id: str, *, revision: str | None = None) -> Pinned:
     """
     try:
         info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+        if info.gated:  # what it says of itself anybody may read, but not its files
+            HfApi().auth_check(repo_id)
     except GatedRepoError:
-        raise ModelError(
-            "asks for its terms to be accepted",
-            where=repo_id,
-            fix=f"open https://huggingface.co/{repo_id}, then hf auth login",
-            case=5,
-        ) from None
+        what = "is gated: its owners give the files to nobody who has not accepted their terms, or not to this token"
+        fix = f"accept the terms at https://huggingface.co/{repo_id}, then hf auth login"
+        raise ModelError(what, where=repo_id, fix=fix, case=5) from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise ModelError(
             "there is no such model or revision, or this token may not see it", where=repo_id, fix="check the id", case=5
@@ -39,7 +40,7 @@ def pin(repo_id: str, *, revision: str | None = None) -> Pinned:
         return cached
     card = info.card_data.to_dict() if info.card_data else {}
     weights = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs and s.rfilename.endswith(".safetensors")}
-    return Pinned(repo_id, info.sha, license_of(card), weights, on_hub=True)
+    return Pinned(repo_id, info.sha, sha256=weights, on_hub=True, gated=bool(info.gated), **terms_of(repo_id, card))
 
 
 def from_cache(repo_id: str, revision: str | None) -> Pinned | None:
@@ -50,7 +51,8 @@ def from_cache(repo_id: str, revision: str | None) -> Pinned | None:
     snapshot = Path(index).parent
     card = snapshot / "README.md"
     told = front_matter.read(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    return Pinned(repo_id, snapshot.name, license_of(told), on_hub=True)
+    gated = repo_id in TERMS and TERMS[repo_id].gated
+    return Pinned(repo_id, snapshot.name, on_hub=True, gated=gated, **terms_of(repo_id, told))
 
 
 def license_in_cache(dataset: str, commit: str) -> str | None:
@@ -61,6 +63,19 @@ def license_in_cache(dataset: str, commit: str) -> str | None:
         return license_of(front_matter.read(Path(card).read_text(encoding="utf-8"))) if isinstance(card, str) else None
     except (OSError, ValueError):
         return None
+
+
+def terms_of(repo_id: str, card: dict[str, object]) -> dict[str, Any]:
+    """Licence, its name and its link as the base's own card states them; where it states none, as is known of the usual bases."""
+    known = TERMS.get(repo_id)
+    if not (stated := license_of(card)):
+        return {"license": known.license, "license_name": known.name, "license_link": known.link} if known else {"license": None}
+    name, link = (str(card[key]) if card.get(key) else None for key in ("license_name", "license_link"))
+    if known and known.license == stated:
+        name, link = name or known.name, link or known.link
+    if link and "://" not in link:  # a file beside the card
+        link = f"https://huggingface.co/{repo_id}/blob/main/{link.removeprefix('./')}"
+    return {"license": stated, "license_name": name, "license_link": link}
 
 
 def license_of(card: dict[str, object]) -> str | None:

@@ -17,9 +17,7 @@ XET_HASH = "(?P<hash>[0-9a-f]{64})"
 
 
 async def resolve(call: Call) -> Response:
-    repo = call.repo()
-    if repo.gated and call.role is Role.NOBODY:
-        raise Refusal(401, "Access to this repository is restricted: its terms have to be accepted", code="GatedRepo")
+    repo = call.opened_repo()
     oid = call.revision(repo)
     entry = call.store.files(oid).get(call.args["path"])
     if entry is None:
