@@ -29,8 +29,6 @@ from .training.trainer import Trainer
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Largest difference of a pixel in [0, 1] between the trained pipeline and the one loaded back. On a CPU in float32 it is 0."""
-QUANTIZED = 0.5
-"""The same where the base was held in fewer bits: a reader has it whole."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ def finish(told: Outcome) -> Run:
     fresh = reopen(told, kind, dtype).to(device)
     follow(fresh, told.hints)
     apart = float(np.abs(trained - pixels(fresh, shot)).max())
-    limit = QUANTIZED if told.recipe.training.quantize != "no" else TOLERANCE[dtype]
-    if not apart <= limit:
+    if not apart <= TOLERANCE[dtype]:
         raise ModelError(
             f"opens as another model than was trained: pixels differ by {apart:.3f}", where=written[0].files[0], case=4
         )
@@ -88,7 +85,9 @@ def finish(told: Outcome) -> Run:
     weights = [
         Weights(path.relative_to(told.folder).as_posix(), name, file_sha256(path), path.stat().st_size) for path, name in pairs
     ]
-    verified = [Verified(form.name, one.reader, shot.caption, shot.seed, apart) for one, form in zip(written, forms, strict=True)]
+    same: dict[str, Any] = {"caption": shot.caption, "seed": shot.seed, "max_difference": apart}
+    same |= {"quantize": told.recipe.training.quantize}
+    verified = [Verified(form.name, one.reader, **same) for one, form in zip(written, forms, strict=True)]
     scores = kept_scores(told.folder, weights)
     record = replace(facts, gallery=gallery, weights=weights, verified=verified, scores=scores)
     record.save(told.folder / RECORD)
@@ -96,9 +95,10 @@ def finish(told: Outcome) -> Run:
 
 
 def reopen(told: Outcome, kind: type[Family], dtype: torch.dtype) -> Any:
-    """What was written, as anybody else opens it: one format upon the other."""
-    names, base = told.recipe.method.formats, told.base
-    return formats.reopen(names, kind, base.location, told.folder, revision=base.revision, dtype=dtype)
+    """What was written, as anybody else opens it, one format upon the other: the base in as many bits as it was trained on, for a whole
+    one would answer otherwise whatever the files hold."""
+    names, base, quantize = told.recipe.method.formats, told.base, told.recipe.training.quantize
+    return formats.reopen(names, kind, base.location, told.folder, revision=base.revision, dtype=dtype, quantize=quantize)
 
 
 def save_gallery(told: Outcome, after: Sequence[Image.Image]) -> list[Shown]:
@@ -150,6 +150,8 @@ def make_record(told: Outcome) -> RunRecord:
         parameters={part.label: sum(p.numel() for p in part.parameters.values()) for part in trainer.trained},
         validations=[(step, round(loss, 6)) for step, loss in trainer.validations if np.isfinite(loss)],
         scheduler=dict(told.hints),
+        guidance_argument=trainer.family.guidance_argument,
+        call_options=dict(trainer.family.call_options),
         notes=[*data.notes, *trainer.notes(), *told.notes, *hint_notes(told.hints)],
         started=trainer.started,
         commit=checkout_commit(),

@@ -29,6 +29,12 @@ class Pinned:
     """Weight files (path inside the repository -> sha256), so that a copy elsewhere can be told to be the same."""
     on_hub: bool = False
     """Whether `id` can be opened from the Hub by somebody else."""
+    license_name: str | None = None
+    """What a licence is called that the Hub has no id for (`other`)."""
+    license_link: str | None = None
+    """Where its text stands."""
+    gated: bool = False
+    """Whether its owners ask for consent before anybody gets the files."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ class Verified:
     seed: int
     max_difference: float
     """Largest difference of any pixel, pictures in [0, 1]."""
+    quantize: str = "no"
+    """In how few bits both had the base's denoiser, as in training."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,10 @@ class RunRecord:
     """(step, loss of the pictures that were held out) of each measurement with a finite loss."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """What a reader has to set at the pipeline's scheduler, where training changed the noise schedule."""
+    guidance_argument: str = "guidance_scale"
+    """What this pipeline's call names classifier-free guidance."""
+    call_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the pipeline's call, beside the usual ones, with which the gallery was drawn."""
     notes: list[str] = field(default_factory=list)
     """What was skipped, cropped, cut or defaulted, one sentence each."""
     started: str = ""

@@ -78,7 +78,7 @@ class Watch:
     def _measure(self, run: Trainer) -> float:
         loss = run.measure()
         run.validations.append((run.done, loss))
-        if best_step(run.validations) == run.done and run.processes.main:
+        if best_step(run.validations) == run.done and (run.processes.main or run.hollow is not None):
             best.keep(run)
         run.ended_early = should_stop(run.validations, self.recipe.training.early_stop)
         return loss
@@ -92,11 +92,12 @@ class Watch:
         self.trackers.scalars({**told, **{f"lr/{label}": value for label, value in rates.items()}}, run.done)
 
     def _sample(self, run: Trainer) -> None:
-        if run.processes.main:
+        if run.processes.main or run.hollow is not None:  # a denoiser that is shared out draws in all of them, or in none
             run.family.recall()
             with run.shown(), run.autocast():  # trained weights are float32, whatever the base is
                 pictures = draw(run.family.pipe, self.shots, title="samples" if run.progress else None)
             run.leave_encoders()
+        if run.processes.main:
             paths = add_row(self.folder, run.done, self.shots, pictures, title=self.title)
             self.trackers.pictures(paths, [shot.caption for shot in self.shots], run.done)
         run.processes.wait()

@@ -16,6 +16,8 @@ from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.launch import free_port, place, watched
 from hf_diffusion_kit.training.processes import join
 
+pytestmark = pytest.mark.timeout(900)  # two processes on a machine that may have other work
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,8 +36,13 @@ def told(home: Path) -> list[dict[str, Any]]:
     words = [sys.executable, str(Path(shared_run.__file__)), *(str(home / name) for name in ("data", "whole", "begun"))]
     port = free_port()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(home / "hf"), "PYTHONPATH": str(Path(__file__).parent)}
-    code = watched([subprocess.Popen(words, env={**env, **place(rank, 2, port)}) for rank in range(2)])
-    assert code == 0
+    started = [subprocess.Popen(words, env={**env, **place(rank, 2, port)}) for rank in range(2)]
+    try:
+        assert watched(started) == 0
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
     return [json.loads((home / f"told-{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
+from .sharding import gathered, put
 from .stopping import best_step
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def keep(run: "Trainer") -> None:
     if run.folder is None:
         return
     with run.shown():
-        weights = {name: p.detach().clone() for name, p in run.weights.items()}
+        weights = {name: p.detach().clone() for name, p in gathered(run.weights, run.processes).items()}
+    if not run.processes.main:
+        return
     checkpoints.save(run.folder / FOLDER, Checkpoint(run.done, weights, {}, {}), keep=sys.maxsize)
     before = max((step for step in kept(run) if step <= (run.saved_at or 0)), default=None)
     _drop(run, [step for step in kept(run) if step not in (before, run.done)])
@@ -45,7 +48,7 @@ def give_out(run: "Trainer") -> int | None:
     found = checkpoints.load(path).weights
     with torch.no_grad():
         for name, parameter in run.weights.items():
-            parameter.copy_(found[name])
+            put(parameter, found[name])
     return step
 
 

@@ -9,7 +9,6 @@ half there.
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..data.where import cache_folder
+from .cache_disk import sweep, use
 
 FORMAT = 1
 """Raised when the layout of a file changes: older files are then no longer found."""
@@ -53,8 +53,10 @@ class Cache:
         self._kept: dict[str, dict[str, Tensor]] = {}
         self._on_disk_only: set[str] = set()
         self._writes = folder is not None
+        self.disk_bytes = 0
+        """Of the files that were asked for so far."""
         if folder is not None:
-            _sweep(folder / "parts")
+            sweep(folder / "parts")
 
     def get(self, parts: tuple[object, ...], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """`parts`: all that can change the answer, in plain values (numbers, text, tuples of them); see keys.py."""
@@ -68,6 +70,9 @@ class Cache:
             stored = self._write(key, tensors)
         elif key not in self._on_disk_only:
             self.found += 1
+            with suppress(OSError):  # it was of use: `hfdk cache` goes by that
+                os.utime(self._path(key))
+                self.disk_bytes += self._path(key).stat().st_size
         return self._keep(key, {name: value.to(self.device) for name, value in tensors.items()}, stored)
 
     def __len__(self) -> int:
@@ -131,20 +136,15 @@ class Cache:
                 f"the cache cannot be written ({error.strerror or error}): what is encoded from here on is kept in memory only"
             )
             return False
+        self.disk_bytes += len(content)
         return True
 
 
 def encoded_folder(base: str) -> Path:
-    """Where answers of a base lie, below HF_HOME; `base` is its identity. Raises StorageError where nothing may be written."""
-    return cache_folder("encoded", base[:16])
-
-
-def _sweep(parts: Path) -> None:
-    """What killed processes left half written, a day ago or longer."""
-    with suppress(OSError):
-        for path in parts.iterdir():
-            if time.time() - path.stat().st_mtime > 86400:
-                path.unlink(missing_ok=True)
+    """Where answers of a base lie, below HF_HOME, from now on in use; `base` is its identity. Raises StorageError where nothing may be written."""
+    folder = cache_folder("encoded", base[:16])
+    use(folder)
+    return folder
 
 
 def key_of(parts: tuple[object, ...]) -> str:

@@ -23,6 +23,8 @@ HALF = ".tmp-checkpoint-"
 """How the names of folders begin that are not whole yet; a killed process leaves one."""
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
 """What every checkpoint has."""
+OPTIONAL = ("ema", "pictures")
+"""What some have besides, as safetensors."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Checkpoint:
     """JSON: losses, ledger, the settings the run was started with."""
     ema: dict[str, Tensor] = field(default_factory=dict)
     """`part.name` -> averaged weight, where an average is kept."""
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    """Which pictures were learnt from (`pictured`); none in what is kept for its weights alone, or by an earlier version."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -47,7 +51,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         for left in folder.glob(f"{HALF}*"):
             shutil.rmtree(left, ignore_errors=True)
         half.mkdir(parents=True)
-        for name in ("weights", "optimizer", *(["ema"] if checkpoint.ema else [])):
+        for name in ("weights", "optimizer", *(name for name in OPTIONAL if getattr(checkpoint, name))):
             told = {k: v.detach().cpu().contiguous() for k, v in getattr(checkpoint, name).items()}
             save_file(told, half / f"{name}.safetensors")
         (half / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
@@ -109,8 +113,8 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
 def load(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     told = {name: load_file(path / f"{name}.safetensors") for name in ("weights", "optimizer")}
-    ema = load_file(path / "ema.safetensors") if (path / "ema.safetensors").is_file() else {}
-    return Checkpoint(state.pop("step"), state=state, ema=ema, **told)
+    told |= {name: load_file(path / f"{name}.safetensors") for name in OPTIONAL if (path / f"{name}.safetensors").is_file()}
+    return Checkpoint(state.pop("step"), state=state, **told)
 
 
 def broken(path: Path) -> str | None:

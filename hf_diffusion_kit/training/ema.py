@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
+from .sharding import local, put
 
 
 class Ema:
@@ -26,8 +27,9 @@ class Ema:
     @torch.no_grad()
     def update(self) -> None:
         """One more step. Early averages forget quickly, as diffusers' EMAModel has it: the first update copies."""
-        present = [weight.detach().to(self.averages[name]) for name, weight in self.weights.items()]
-        torch._foreach_lerp_(list(self.averages.values()), present, 1 - decay_at(self.updates, self.decay))
+        present = [local(weight.detach()) for weight in self.weights.values()]
+        averages = [local(average) for average in self.averages.values()]
+        torch._foreach_lerp_(averages, present, 1 - decay_at(self.updates, self.decay))
         self.updates += 1
 
     @contextmanager
@@ -64,7 +66,7 @@ class Ema:
         if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in self.averages.items()}:
             raise CheckpointError("holds averages of other weights", where="ema", case=4)
         for name, tensor in tensors.items():
-            self.averages[name].copy_(tensor)
+            put(self.averages[name], tensor)
         self.updates = plain["updates"]
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,11 +20,13 @@ from ..errors import ConfigError
 from ..families import Conditioning, Family, Posterior
 from ..methods import Batch
 from ..records import CaptionUse
+from . import convolutions
 from .buckets import Buckets, assign, sizes
 from .cache import Cache, encoded_folder
 from .crops import need_smart, smart, window, windows
 from .keys import caption_key, mask_key, origin, picture_key, place_key
 from .masks import Masks, floored
+from .pictured import pictured
 from .processes import ALONE, Processes
 from .progress import memory_left
 from .randomness import number, stream
@@ -108,6 +110,11 @@ class Loader:
             )
         there = sizes(self.size, told.bucket_step, told.bucket_min_side, told.bucket_max_side)
         return assign(shapes, there, told.bucket_upscale, step=told.bucket_step)
+
+    @cached_property
+    def pictured(self) -> dict[str, Tensor]:
+        """All its pictures by name and digest, for checkpoints."""
+        return pictured(self.data, self.role)
 
     # What is shown when
 
@@ -297,13 +304,13 @@ class Loader:
         outer, self._turned = self._turned, True
         vae: Any = self.family.part("vae")
         if not outer:
-            vae.to(memory_format=torch.channels_last)
+            convolutions.turn(vae, torch.channels_last)
         try:
             yield
         finally:
             self._turned = outer
             if not outer:
-                vae.to(memory_format=torch.contiguous_format)
+                convolutions.turn(vae, torch.contiguous_format)
 
     # What was shown
 

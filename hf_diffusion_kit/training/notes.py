@@ -9,6 +9,9 @@ from . import stages as staging
 if TYPE_CHECKING:
     from .trainer import Trainer
 
+MUCH = 1e9
+"""Bytes of cache on disk that a run speaks of."""
+
 
 def notes(run: "Trainer") -> list[str]:
     """What was cropped, enlarged, cut, dropped, not reached or skipped."""
@@ -28,6 +31,12 @@ def notes(run: "Trainer") -> list[str]:
     used = known & run.loader.chosen.keys() if run.settings.caption != "all" else known
     if unused := len(known - used):
         told.append(f"{unused} of {len(known)} captions were never given to the model (caption = {run.settings.caption})")
+    if (taken := sum(loader.cache.disk_bytes for loader in {*loaders, run.held or run.loader})) > MUCH:
+        told.append(
+            f"what VAE and text encoders said takes {taken / 1e9:.1f} GB on disk; hfdk cache lists it and makes it smaller"
+        )
+    if run.settings.fsdp and run.processes.world == 1:
+        told.append("fsdp did nothing: one process has nobody to share the denoiser with")
     if run.skipped:
         told.append(f"{run.skipped} steps had no finite loss or gradient and changed nothing")
     if run.ended_early:

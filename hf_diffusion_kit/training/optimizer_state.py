@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ..errors import CheckpointError
 from .layouts import laid_out_as
+from .sharding import is_shared, put
 
 IN_GROUPS = {
     "Prodigy": ("k", "d", "d_max", "d_hat", "d_numerator", "d_denom"),
@@ -32,6 +33,8 @@ def state_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, An
             name = f"{full}.{key}"
             if not isinstance(value, Tensor):
                 numbers[name] = value
+            elif is_shared(value):
+                tensors[name] = value.detach()
             elif (first := seen.setdefault((value.data_ptr(), value.shape, value.dtype), name)) != name and value.numel():
                 same[name] = first  # bitsandbytes gives all parameters one table, which safetensors refuses to write twice
             else:
@@ -81,6 +84,10 @@ def _named(optimizer: Optimizer) -> Iterator[tuple[str, nn.Parameter, dict[str, 
 
 def _placed(value: Tensor, key: str, parameter: nn.Parameter, group: Mapping[str, Any], kind: str) -> Tensor:
     """A copy where and how the optimizer itself would have put it: torch counts steps on the CPU unless its kernel reads them."""
+    if is_shared(parameter) and value.shape == parameter.shape:
+        share = torch.empty_like(parameter.detach(), dtype=value.dtype)
+        put(share, value)
+        return share
     on_cpu = key == "step" and not (group.get("fused") or group.get("capturable"))
     copy = torch.empty_like(value, device="cpu" if on_cpu else parameter.device, memory_format=torch.contiguous_format).copy_(
         value

@@ -46,8 +46,8 @@ class Processes:
         return float(told.item())
 
     def average(self, parameters: Iterable[Tensor]) -> None:
-        """Gradients, in place. A parameter without one has none in any process."""
-        grads = [p.grad for p in parameters if p.grad is not None]
+        """Gradients, in place. A parameter without one has none in any process; of one that is shared out (`sharding`) it is done."""
+        grads = [p.grad for p in parameters if p.grad is not None and not hasattr(p, "full_tensor")]
         if self.world == 1 or not grads:
             return
         flat = torch.cat([grad.reshape(-1) for grad in grads])

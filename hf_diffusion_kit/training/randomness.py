@@ -19,3 +19,11 @@ def stream(seed: int, *parts: object) -> Generator:
 def order(seed: int, epoch: int, count: int, name: str) -> list[int]:
     """Each of `count` pictures once, shuffled anew in each epoch."""
     return torch.randperm(count, generator=stream(seed, name, "order", epoch)).tolist()
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Sets the streams that layers draw from on their own, and no others: `torch.manual_seed` asks every kind of device there may ever
+    be, and notes for those that are not there which stack it was called from, which takes longer than the noise of a step."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)

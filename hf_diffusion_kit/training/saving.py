@@ -13,14 +13,16 @@ from ..errors import CheckpointError, ConfigError, ModelError, nearest
 from . import best
 from . import checkpoint as checkpoints
 from .optimizer_state import load_state, state_tensors
+from .pictured import differences
 from .settings_watch import WatchSettings
+from .sharding import gathered, local, put
 from .stopping import should_stop
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-FREE = {*WatchSettings.__dataclass_fields__, "disk_cache"} - {"validation_share"}
+FREE = {*WatchSettings.__dataclass_fields__, "disk_cache", "fsdp"} - {"validation_share"}
 """Settings that change no weight, so that a resumed run may have other ones."""
 
 
@@ -34,7 +36,9 @@ def identity(run: "Trainer", given: Mapping[str, str], data: Captioned, class_da
         "pictures a step": str(settings.batch_size * settings.gradient_accumulation_steps * world),
         "family": run.family.name,
         "method": run.method.name,
-        **{f"method.{key}": str(value) for key, value in plain(run.method).items()},
+        **{
+            f"method.{key}": str(value) for key, value in plain(run.method).items() if key != "init_from"
+        },  # `given` has its content
         **{f"training.{key}": str(value) for key, value in plain(settings).items() if key not in FREE | {"batch_size"}},
     }
 
@@ -43,17 +47,21 @@ def save(run: "Trainer") -> Path | None:
     """A checkpoint of this very step, by rank 0; None without a folder."""
     if run.folder is None or run.saved_at == run.done:
         return run.folder and run.folder / f"checkpoint-{run.done:06d}"
-    if bad := [name for name, p in run.weights.items() if not torch.isfinite(p).all()]:
-        raise ModelError(f"{len(bad)} trained weights are not finite ({bad[0]}); nothing was saved", where=run.folder, case=2)
+    bad = [name for name, p in run.weights.items() if not torch.isfinite(local(p)).all()]
+    if run.processes.most(len(bad)):
+        first = f"{len(bad)} trained weights are not finite ({bad[0]})" if bad else "another process's share is not finite"
+        raise ModelError(f"{first}; nothing was saved", where=run.folder, case=2)
     path = run.folder / f"checkpoint-{run.done:06d}"
-    if run.processes.main:
-        path = checkpoints.save(run.folder, snapshot(run), keep=run.settings.checkpoints_total_limit)
+    taken = snapshot(run) if run.processes.main or run.hollow is not None else None
+    if run.processes.main and taken is not None:
+        path = checkpoints.save(run.folder, taken, keep=run.settings.checkpoints_total_limit)
     run.processes.wait()
     run.saved_at = run.done
     return path
 
 
 def snapshot(run: "Trainer") -> checkpoints.Checkpoint:
+    """As it is written. Where weights are shared out all processes must ask, and rank 0 alone is told them."""
     tensors, numbers = state_tensors(run.optimizer)
     state: dict[str, Any] = {
         "losses": [loss if isfinite(loss) else None for loss in run.losses],
@@ -68,7 +76,17 @@ def snapshot(run: "Trainer") -> checkpoints.Checkpoint:
         "scaler": run.scaler.state_dict(),
     }
     ema, state["ema"] = run.ema.state() if run.ema is not None else ({}, {})
-    return checkpoints.Checkpoint(run.done, dict(run.weights), tensors, state, ema)
+    weights, tensors, ema = (gathered(told, run.processes) for told in (run.weights, tensors, ema))
+    pictures = {name: value for loader in (run.loader, run.prior) if loader for name, value in loader.pictured.items()}
+    return checkpoints.Checkpoint(run.done, weights, tensors, state, ema, pictures)
+
+
+def in_words(run: "Trainer", found: checkpoints.Checkpoint, line: str) -> str:
+    """A difference as it is told: of the pictures, which ones they are, where the checkpoint knows."""
+    key = line.split(":")[0]
+    loader = {"data": run.loader, "class_data": run.prior}.get(key)
+    told = differences(found.pictures, loader.pictured, loader.role) if loader else None
+    return f"{key}: {told}" if told else line
 
 
 def resume(run: "Trainer", allow: Sequence[str]) -> int:
@@ -80,7 +98,8 @@ def resume(run: "Trainer", allow: Sequence[str]) -> int:
         raise ConfigError(
             f"is no setting of this run; {nearest(strange[0], run.identity)}", where=f"--allow-change {strange[0]}", case=1
         )
-    if refused := [line for line in differs if line.split(":")[0] not in allow]:
+    allowed = {line.split(":")[0] for line in differs if line.split(":")[0] in allow}
+    if refused := [in_words(run, found, line) for line in differs if line.split(":")[0] not in allow]:
         raise CheckpointError(
             f"belongs to another run: {'; '.join(refused)}",
             where=run.folder,
@@ -88,14 +107,14 @@ def resume(run: "Trainer", allow: Sequence[str]) -> int:
             case=4,
         )
     for line in differs:
-        run.say(f"changed on request: {line}")
+        run.say(f"changed on request: {in_words(run, found, line)}")
     if {name: tensor.shape for name, tensor in found.weights.items()} != {name: p.shape for name, p in run.weights.items()}:
         raise CheckpointError("holds other weights than this method trains", where=run.folder, case=4)
     run.enter(max(0, found.step - 1), resuming=True)
     with torch.no_grad():
         for name, parameter in run.weights.items():
-            parameter.copy_(found.weights[name])
-    state, allowed = found.state, {line.split(":")[0] for line in differs}
+            put(parameter, found.weights[name])
+    state = found.state
     if "training.optimizer" in allowed:
         run.say("another optimizer begins anew, without what the old one had gathered")
     else:

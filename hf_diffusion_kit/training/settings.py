@@ -22,6 +22,9 @@ class TrainSettings(WatchSettings, NoiseSettings, OptimizerSettings, PictureSett
     """Base weights and arithmetic in bfloat16 or float16, trained weights in float32."""
     gradient_checkpointing: bool = False
     """Compute activations twice rather than keep them: less memory, about 1.4 times the time."""
+    fsdp: bool = False
+    """With several processes each keeps its share alone of the denoiser's weights, gradients, moments and averages (FSDP2), for models
+    too large for one device. For methods that train it whole. The losses are those of one process, to rounding."""
     quantize: Literal["no", "int8", "nf4"] = "no"
     """Keep the frozen denoiser in fewer bits. For large ones; it costs time."""
     disk_cache: bool = True

@@ -68,6 +68,7 @@ def lighter(run: "Trainer") -> list[str]:
     ways = {
         "training.gradient_checkpointing=true": not settings.gradient_checkpointing,
         f"training.batch_size=1 (with training.gradient_accumulation_steps={together})": settings.batch_size > 1,
+        "training.fsdp=true": run.processes.world > 1 and run.method.name.endswith("full") and not settings.fsdp,
         "training.mixed_precision=bf16": settings.mixed_precision == "no",
         "training.optimizer=adafactor": settings.optimizer != "adafactor",
         f"training.resolution={side}": min(run.size) > side,

@@ -19,7 +19,7 @@ from ..errors import ConfigError, ModelError
 from ..families import Family
 from ..methods import Batch, Method
 from ..records import CaptionUse
-from . import best, optimizers, saving, shortage
+from . import best, convolutions, on_cpu, optimizers, saving, sharding, shortage
 from . import stages as staging
 from .cache import Cache
 from .ema import Ema
@@ -28,7 +28,7 @@ from .loader import Loader
 from .notes import notes
 from .processes import ALONE, Processes
 from .progress import Smoothed, beside, memory
-from .randomness import number, stream
+from .randomness import number, reseed, stream
 from .settings import TrainSettings
 from .signals import Signals
 from .size import training_size
@@ -73,9 +73,12 @@ class Trainer:
         self.size = training_size(family, settings)
         self.objective = family.objective(**settings.objective_options())
         method.prepare(family)
+        sharding.aside(self)
         self.trained = method.adapt(family, number(settings.seed, "adapter"))
         if settings.gradient_checkpointing:
-            family.model.enable_gradient_checkpointing()  # type: ignore[operator]
+            family.model.enable_gradient_checkpointing(on_cpu.checkpointed)  # type: ignore[operator]
+        self.hollow = sharding.begin(self)
+        """The denoiser without its weights, where they are shared out over the processes."""
         self.weights = {f"{part.part}.{name}": p for part in self.trained for name, p in part.parameters.items()}
         self.label_of = {f"{part.part}.{name}": part.label for part in self.trained for name in part.parameters}
         """Trained weight -> the group of the optimizer that holds it."""
@@ -192,7 +195,7 @@ class Trainer:
         self.processes.average(learning)
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(learning, self.settings.max_grad_norm)
+        norm = sharding.clip(learning, self.settings.max_grad_norm)
         told = torch.stack([torch.stack(losses).mean().float(), norm.float()]).tolist()  # the one wait for the device
         total, length = self.processes.mean(told)
         if self.done == 0 and all(p.grad is None for p in learning):
@@ -269,8 +272,11 @@ class Trainer:
             self.autocast(),
         ):
             # dropout layers know the global stream only
-            torch.manual_seed(number(seed, "dropout", self.done, micro, *([self.processes.rank] if self.processes.rank else [])))
-            return self.method.loss(self.family, self.objective, self.batch(micro), generators)
+            rank = [self.processes.rank] if self.processes.rank else []
+            reseed(self.device, number(seed, "dropout", self.done, micro, *rank))
+            batch = self.batch(micro)
+            with on_cpu.faster(self.device):
+                return self.method.loss(self.family, self.objective, batch, generators)
 
     # Stages: which parts learn now
 
@@ -317,8 +323,9 @@ class Trainer:
         """Dropout on and the fast memory layout, or as a reader will have it."""
         for part in self.trained:
             self.family.part(part.part).train(training and self.stage is not None and part.label in self.stage.parts)
-        # Convolutions run 1.1 to 1.9 times as fast; a reader will have the plain layout, and its last bits.
-        self.family.model.to(memory_format=torch.channels_last if training else torch.contiguous_format)  # type: ignore[call-overload]
+        # Convolutions run 1.1 to 1.9 times as fast; a reader will have the plain layout, and its last bits. Shares have no other.
+        if self.hollow is None:
+            convolutions.turn(self.family.model, torch.channels_last if training else torch.contiguous_format)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -344,6 +351,10 @@ class Trainer:
             self.given_out = step
             self.say(f"given out: the weights of step {step}, the best by the held-out pictures")
         self.mode(training=False)
+
+    def gather(self) -> None:
+        """After the last step, before anything is written: the denoiser whole again in rank 0, where it was shared out."""
+        sharding.finish(self)
 
     # How it ends
 

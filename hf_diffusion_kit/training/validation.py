@@ -73,8 +73,11 @@ class Validation:
         times_L = self.objective.times(self.levels)
         losses = [0.0] * (len(self.held) * self.levels)
         with torch.no_grad(), averages or nullcontext(), resting(self.family), self.autocast():
-            for place in range(processes.rank, len(self.held), processes.world):
-                losses[place * self.levels : (place + 1) * self.levels] = self._one(self.held[place], times_L)
+            for first in range(0, len(self.held), processes.world):  # each process as many: they may have to compute together
+                place = first + processes.rank
+                one = self._one(self.held[min(place, len(self.held) - 1)], times_L)
+                if place < len(self.held):
+                    losses[place * self.levels : (place + 1) * self.levels] = one
         losses = [loss * processes.world for loss in processes.mean(losses)]  # each place was filled by one of them
         levels = {time: mean(losses[level :: self.levels]) for level, time in enumerate(times_L.tolist())}
         return Measured(mean(losses), levels)
