@@ -1,11 +1,13 @@
 """What a run starts from: an embedded base by its name, a folder, or a Hub id pinned to one commit."""
 
 import hashlib
-from dataclasses import dataclass
+import os
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import digits
-from .errors import ConfigError
+from .errors import ConfigError, ModelError
 from .records import Pinned, file_sha256
 
 EMBEDDED_LICENSE = "apache-2.0"
@@ -28,10 +30,11 @@ class Base:
         return hashlib.sha256(told.encode()).hexdigest()
 
 
-def resolve(name: str, *, revision: str | None = None, license_id: str | None = None) -> Base:
-    """Embedded name, folder or Hub id -> what exactly it is. Asks the Hub only for a Hub id.
+def resolve(name: str, *, revision: str | None = None, license_id: str | None = None, config: str | None = None) -> Base:
+    """Embedded name, folder, checkpoint of one file or Hub id -> what exactly it is. Asks the Hub only for a Hub id.
 
-    `license_id` states the licence where the base's own card does not. Raises ConfigError, ModelError or HubError.
+    `config`: for a file, the base whose configurations and tokenizers go with it. `license_id` states the licence where the base's own card
+    does not. Raises ConfigError, ModelError or HubError.
     """
     if name in digits.BASES:
         folder = digits.path(name)
@@ -39,6 +42,8 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
     folder = at_home(name, where="base")
     if folder.is_dir():
         return Base(folder, None, Pinned(folder.resolve().name, None, license_id, weights_of(folder)))
+    if folder.suffix in (".safetensors", ".ckpt", ".pt") and folder.is_file():
+        return of_one_file(folder, license_id, config)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(digits.BASES)
         raise ConfigError(
@@ -48,8 +53,33 @@ def resolve(name: str, *, revision: str | None = None, license_id: str | None = 
 
     pinned = pin(name, revision=revision)
     if license_id and not pinned.license:
-        pinned = Pinned(pinned.id, pinned.revision, license_id, pinned.sha256, pinned.on_hub)
+        pinned = replace(pinned, license=license_id)
     return Base(name, pinned.revision, pinned)
+
+
+def of_one_file(file: Path, license_id: str | None, config: str | None) -> Base:
+    """A checkpoint of one file, unpacked once; where it lies is decided by its content and by what it was unpacked with."""
+    if file.suffix != ".safetensors":
+        fix = "convert it to .safetensors where you trust it, or find it as such"
+        raise ModelError("is a pickle, which can run code when it is opened", where=file, fix=fix, case=6)
+    from .data.where import cache_folder
+    from .families.unpacked import unpack
+
+    sha256 = file_sha256(file)
+    mark = hashlib.sha256(f"{sha256} {config}".encode()).hexdigest()[:16]
+    folder = cache_folder("bases") / mark
+    if not folder.is_dir():
+        half = folder.with_name(f".{mark}.{os.getpid()}")
+        shutil.rmtree(half, ignore_errors=True)
+        try:
+            unpack(file, half, config=config)
+            half.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process may have been faster
+                raise
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+    return Base(folder, None, Pinned(file.name, None, license_id, {file.name: sha256}))
 
 
 def at_home(told: str, *, where: str) -> Path:

@@ -19,10 +19,11 @@ from .errors import ConfigError, KitError, ModelError, StorageError
 from .evaluation import Shot, draw
 from .families import Family, detect
 from .hardware import pick_device
+from .lora_files import begun
 from .outcome import Outcome, finish
 from .recipe import DataSettings, Recipe
 from .run import RECORD, SETTINGS, Run
-from .training import optimizers
+from .training import optimizers, sharding
 from .training.checkpoint import left_on_disk, steps_in
 from .training.processes import ALONE, Processes, join, shared_device
 from .training.shortage import memory_ended
@@ -83,12 +84,16 @@ def _train(
     recipe: Recipe, folder: Path, resume: bool, allow: Sequence[str], say: Say, progress: bool, processes: Processes
 ) -> Run:
     optimizers.check(recipe.training)
+    sharding.check(recipe.training, recipe.method)
     chosen(recipe.training.report_to)
-    base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
+    base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license, config=recipe.base.config)
     rows = load_data(recipe.data, progress=progress)
     held = load_captioned(recipe.training.validation_path, progress=progress) if recipe.training.validation_path else None
-    recipe = replace(recipe, base=replace(recipe.base, revision=base.revision))  # a resume must see the same commit
-    job = Job(recipe, folder, base, say, progress, processes)
+    start = begun(recipe.method)
+    recipe = replace(
+        recipe, base=replace(recipe.base, revision=base.revision), method=start.told
+    )  # a resume must see the same commit
+    job = Job(replace(recipe, method=start.here), folder, base, say, progress, processes)
     if recipe.publish.repo and processes.main:
         preflight(job)
     family = open_family(job)
@@ -104,14 +109,16 @@ def _train(
         "class_data": classes,
         "validation_data": held,
         "folder": folder,
-        "identity": {"base": base.identity},
+        "identity": {"base": base.identity, **start.identity},
     }
-    trainer = Trainer(family, recipe.method, recipe.training, rows, **given, processes=processes, say=say, progress=progress)
+    trainer = Trainer(family, start.here, recipe.training, rows, **given, processes=processes, say=say, progress=progress)
     if resume and (step := trainer.resume(allow=allow)):
         finished = step >= recipe.training.steps or trainer.ended_early
         say(f"already at {step}/{recipe.training.steps}" if finished else f"resumed at step {step} of {recipe.training.steps}")
     if processes.main:
         recipe.write(folder / SETTINGS)  # on a resume only now, when its changes were allowed
+    for line in start.notes:
+        say(line)
     for line in trainer.loader.buckets.lines() if recipe.training.buckets else []:
         say(line)
     watch = Watch(trainer, recipe, folder, shots, before, f"{base.pinned.id} + {recipe.method.name}", say)
@@ -119,23 +126,25 @@ def _train(
         trainer.fit()
     finally:
         watch.end()
+    trainer.gather()
     if processes.main:
         recipe.write(folder / SETTINGS)  # in case the folder was removed while the run ran
-        finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress, watch.notes))
+        finish(Outcome(recipe, folder, base, rows, trainer, shots, before, progress, [*start.notes, *watch.notes]))
     processes.wait()
     return Run.open(folder)
 
 
 def loop(recipe: Recipe, data: Any, *, class_data: Any = None, say: Say = print) -> Trainer:
     """The loop of a run by itself, for notebooks: nothing is kept, drawn or written. Raises the errors of errors.py."""
-    base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license)
+    base = bases.resolve(recipe.base.id, revision=recipe.base.revision, license_id=recipe.base.license, config=recipe.base.config)
     rows = as_captioned(data) if not isinstance(data, str | Path) else load_captioned(data)
-    job = Job(recipe, Path(), base, say, False)
+    start = begun(recipe.method)
+    job = Job(replace(recipe, method=start.here), Path(), base, say, False)
     family = open_family(job)
     missing_words(job, rows)
     classes = None if class_data is None else as_captioned(class_data)
-    told: dict[str, Any] = {"class_data": classes, "identity": {"base": base.identity}, "say": say}
-    return Trainer(family, recipe.method, recipe.training, rows, **told)
+    told: dict[str, Any] = {"class_data": classes, "identity": {"base": base.identity, **start.identity}, "say": say}
+    return Trainer(family, start.here, recipe.training, rows, **told)
 
 
 @contextmanager
@@ -284,11 +293,10 @@ def missing_words(job: Job, rows: Captioned) -> None:
         raise ConfigError(f"{missing[0]} stands in no caption, and would not be learnt", where="method: tokens", fix=fix, case=9)
 
 
-def solver(job: Job) -> tuple[int, float]:
+def solver(job: Job, family: Family) -> tuple[int, float]:
     """Steps and guidance of every picture that this run draws."""
-    told = job.recipe.gallery
-    steps = told.steps or (10 if job.base.embedded else 25)
-    return steps, told.guidance if told.guidance is not None else (2.0 if job.base.embedded else 7.5)
+    told, usual = job.recipe.gallery, (10, 2.0) if job.base.embedded else family.usual_call()
+    return told.steps or usual[0], usual[1] if told.guidance is None else told.guidance
 
 
 def class_rows(job: Job, family: Family, rows: Captioned) -> Captioned | None:
@@ -312,7 +320,7 @@ def class_rows(job: Job, family: Family, rows: Captioned) -> Captioned | None:
     if not method.class_prompts:
         fix = 'say what the class is, e.g. class_prompts = ["a photo of a dog"], or set prior_weight = 0'
         raise ConfigError("prior preservation needs class pictures", where="method: class_prompts", fix=fix, case=7)
-    steps, guidance = solver(job)
+    steps, guidance = solver(job, family)
     size = training_size(family, job.recipe.training)
     prompts = [tidy(text) for text in method.class_prompts]
     shots = [Shot(prompts[i % len(prompts)], i, steps, guidance, size) for i in range(method.class_count)]
@@ -343,6 +351,6 @@ def told_apart(job: Job, rows: Captioned, classes: Captioned) -> Captioned:
 def gallery_shots(job: Job, family: Family, rows: Captioned) -> list[Shot]:
     told = job.recipe.gallery
     captions = [tidy(text) for text in told.captions] or [tidy(texts[0]) for texts in rows.dataset["captions"][: told.pictures]]
-    steps, guidance = solver(job)
+    steps, guidance = solver(job, family)
     size = training_size(family, job.recipe.training)
     return [Shot(caption, told.seed + i, steps, guidance, size) for i, caption in enumerate(captions)]

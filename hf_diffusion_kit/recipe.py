@@ -21,7 +21,10 @@ class BaseSettings:
     """Section `[base]`: the model that is adapted."""
 
     id: str
-    """Hub id (`user/name`), a folder in the diffusers layout, or an embedded base: `digits`, `digits-seven`."""
+    """Hub id (`user/name`), a folder in the diffusers layout, a `.safetensors` checkpoint of one file, or an embedded base: `digits`,
+    `digits-seven`."""
+    config: str | None = None
+    """Of a checkpoint of one file: the base (Hub id or folder) whose configurations and tokenizers go with it; None takes the usual one."""
     revision: str | None = None
     """Branch, tag or commit on the Hub; it is pinned to its commit when the run begins."""
     license: str | None = None
@@ -69,9 +72,9 @@ class GallerySettings:
     seed: int = 1000
     """Seed of the first picture; the next has the next."""
     steps: int | None = None
-    """Solver steps; None takes 25, or 10 for an embedded base."""
+    """Solver steps; None takes as many as the base is usually drawn with: 25 for Stable Diffusion, 10 for an embedded base."""
     guidance: float | None = None
-    """None takes 7.5, or 2 for an embedded base."""
+    """As the base's own pipeline counts it; None takes what it is usually drawn with: 7.5 for Stable Diffusion, 2 for an embedded base."""
 
     def __post_init__(self) -> None:
         positive("gallery", pictures=self.pictures, steps=self.steps)
@@ -97,7 +100,7 @@ SECTIONS: dict[str, type] = {
 }
 """Name -> dataclass; `method` is the one more, whose dataclass its own `name` decides."""
 
-PATHS = {"base": ("id",), "data": ("path", "annotations", "images", "class_path")}
+PATHS = {"base": ("id",), "method": ("init_from",), "data": ("path", "annotations", "images", "class_path")}
 """Settings that may hold a path of this machine."""
 
 
@@ -140,7 +143,7 @@ class Recipe:
         told = self.sections()
         for section, keys in PATHS.items():
             for key in keys:
-                value = told[section][key]
+                value: Any = told[section].get(key)
                 if is_path(value) or (value and Path(value).is_absolute()):
                     told[section][key] = Path(value).name
         told["publish"] = {"repo": self.publish.repo, "private": self.publish.private}
@@ -175,7 +178,7 @@ class Recipe:
         told = self.sections()
         for section, keys in PATHS.items():
             for key in keys:
-                value = told[section][key]
+                value: Any = told[section].get(key)
                 if is_path(value):
                     told[section][key] = str(at_home(value, where=f"{section}: {key}").resolve())
         config.write(path, told)

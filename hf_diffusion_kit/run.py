@@ -52,7 +52,9 @@ class Run:
         told = config.read(self.folder / SETTINGS).get("base", {})
         if not isinstance(told, dict) or "id" not in told:
             raise ConfigError("names no base", where=self.folder / SETTINGS, fix="put back [base] id", case=1)
-        found = bases.resolve(told["id"], revision=self.record.base_model.revision or told.get("revision"))
+        found = bases.resolve(
+            told["id"], revision=self.record.base_model.revision or told.get("revision"), config=told.get("config")
+        )
         if self.record.base_model.sha256 and found.pinned.sha256 != self.record.base_model.sha256:
             raise ModelError(
                 "is not the base that this run was trained on: its weights differ", where=f"base: {told['id']}", case=3
@@ -68,10 +70,11 @@ class Run:
         from .formats import reopen
         from .hardware import pick_device
 
-        base, precision = self.base(), self.record.settings["training"]["mixed_precision"]
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        base, told = self.base(), self.record.settings["training"]
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(told["mixed_precision"], torch.float32)
         names, kind = [line.format for line in self.record.verified], FAMILIES[self.record.family]
-        pipe = reopen(names, kind, base.location, self.folder, revision=base.revision, dtype=dtype)
+        bits = told.get("quantize", "no")
+        pipe = reopen(names, kind, base.location, self.folder, revision=base.revision, dtype=dtype, quantize=bits)
         return pipe.to(pick_device(config.read(self.folder / SETTINGS)["base"].get("device")))
 
     def evaluate(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ from ..records import SubsetRecord
 from . import saved
 from .features import FEATURES
 from .pictures import alpha_of, open_rgb
+from .where import expanded
 
 if TYPE_CHECKING:
     from ..hub.publish import Pushed
@@ -104,7 +105,7 @@ class Captioned:
         A folder that holds the same already is left alone. Raises StorageError for one that holds anything else (or another
         subset, unless `overwrite`).
         """
-        return saved.write(Path(folder), self._table, self.record, overwrite=overwrite)
+        return saved.write(expanded(folder), self._table, self.record, overwrite=overwrite)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> "Pushed":
         """Publishes it as a dataset that stock `load_dataset(repo_id)` opens, with its card, in one commit; private unless
@@ -116,7 +117,7 @@ class Captioned:
     @classmethod
     def open(cls, folder: str | Path) -> "Captioned":
         """What `save` wrote. Raises SourceError when a file is damaged or a row has been changed."""
-        rows, record = saved.read(Path(folder))
+        rows, record = saved.read(expanded(folder))
         return cls(dataset_of(rows, record.fingerprint), record)
 
     @property

@@ -11,6 +11,7 @@ from .base import Findings, Row, as_one
 from .called import called
 from .captions import tidy
 from .columns import FILE_COLUMNS, caption_columns, captions_of, find, known_captions
+from .file_words import FIELD, captions_from_names, shown
 from .metadata import NAMES, Dropped, Line, lines
 from .paths import folded, plain_name
 from .pictures import read, read_rows
@@ -38,7 +39,8 @@ class Folder:
 
     path: Path
     prompt: str | None = None
-    """One caption for all (DreamBooth's instance prompt), for pictures without captions."""
+    """One caption for all (DreamBooth's instance prompt), for pictures without captions; `{file_name}` in it is the words of each
+    picture's name."""
     ignore_captions: bool = False
     """Use the prompt (or the first kind of caption) although others exist."""
     caption_column: str | None = None
@@ -124,6 +126,10 @@ class Folder:
                 what = "is not UTF-8" if tidy(self.prompt) else "is blank"
                 raise SourceError(f"the prompt {what}", where="prompt", fix="write what the pictures show", case=8)
             self._unused(kinds, "the prompt")
+            if FIELD in self.prompt:
+                captions = captions_from_names(self.prompt, pictures)
+                self.findings.notes.append(shown(captions))
+                return captions, "the prompt, with the words of each file's name"
             return {name: [self.prompt] for name in pictures}, "the prompt, the same for all"
         self._unused(kinds[1:], kinds[0] if kinds else "")
         if kinds and kinds[0] != BESIDE:

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ..errors import SourceError
 from .addresses import secure
 from .base import Findings, some
-from .captions import choose, pick_key, tidy
+from .captions import beyond, choose, pick_key, tidy
 from .features import SCHEMA
 from .index_columns import Index
 from .paths import near_name
@@ -81,6 +81,7 @@ def chosen(parts: Sequence[Part], subset: Subset, *, skip: bool) -> tuple[Places
     if subset.count is not None:
         findings.left_out["pictures beyond the count"] = there - len(places.place)
     counted = [f"{reason}: {number}" for reason, number in findings.left_out.items() if number]
+    counted += beyond(subset.caption, _numbers(parts, places, subset))
     return places, [f"{len(places.place)} of {listed} pictures of {_names(parts)}", *counted, *findings.sentences()]
 
 
@@ -119,6 +120,14 @@ def _columns(part: Part, places: np.ndarray) -> pa.Table:
             names = pa.chunked_array([pa.array([_as_on_disk(folder, name) for name in names.to_pylist()], pa.string())])
         paths = pc.binary_join_element_wise(f"{folder}{os.sep}", names, "")
     return table.append_column("path", paths)
+
+
+def _numbers(parts: Sequence[Part], places: Places, subset: Subset) -> Iterator[int]:
+    """Captions of each picture; asked for only where it matters."""
+    for number, part in enumerate(parts):
+        if len(at := np.sort(places.place[places.part == number])):
+            captions = part.index.columns(at).column("captions").combine_chunks()
+            yield from pc.list_value_length(_of_wanted_length(captions, subset)).to_pylist()
 
 
 def _texts(captions: pa.ListArray, ids: list[str], subset: Subset) -> list[str]:
