@@ -47,8 +47,16 @@ digits: $(STAMP)
 	$(BIN)/hfdk digits train --base digits --out out/digits
 	$(BIN)/hfdk digits train --base digits-seven --out out/digits-seven
 
+# An hour on one core; the files of results/ that README quotes. Where nothing else runs: a process that had to wait runs again.
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/training.py --rounds 3
+	$(BIN)/python benchmarks/training.py --rounds 3 --precision no --pictures 3
+	$(BIN)/python benchmarks/training.py --rounds 2 --steps 4 --resolution 512 --pictures 2
+	$(BIN)/python benchmarks/training.py --rounds 1 --steps 4 --pictures 2 --arms kit --checkpointing
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/job.py
 
 $(STAMP): pyproject.toml constraints.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)

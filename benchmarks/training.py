@@ -1,9 +1,12 @@
-"""A step of LoRA training, ours beside the loop that diffusers' `train_text_to_image_lora.py` runs, on the real SD1.5 or SDXL configuration.
+"""A step of LoRA training, ours beside the loop that diffusers' scripts run, on the real SD1.5 or SDXL configuration with random weights.
 
-    python benchmarks/training.py [--model sd15] [--resolution 256] [--precision bf16] [--pairs 5] [--scratch /tmp/hfdk-bench]
+    python benchmarks/training.py [--model sd15] [--resolution 256] [--precision bf16] [--rounds 5] [--scratch /tmp/hfdk-bench]
+        [--diffusers-script PATH] [--sd-scripts PATH]
 
-The baseline asks VAE and text encoder in every step and keeps nothing. Each arm is a process of its own; two step counts give the cost of
-a step (slope) and of getting started (intercept); arms alternate (ABBA). CPU seconds of one thread, memory as its own pages (RssAnon).
+The baseline asks VAE and text encoder in every step and keeps nothing (arms.py); the scripts themselves run beside it where a checkout is at
+hand (foreign.py). Each arm is a process of its own, measured from inside (meter.py): CPU seconds of one thread, memory as its own pages
+(RssAnon), import to exit. A step is the median of those from the third on. Arms take turns, in an order that turns round from round to round; a
+process that had to wait (wall / CPU above 1.1) is void and runs again. The ratios of `kit` to each other arm are taken within a round.
 """
 
 import argparse
@@ -12,165 +15,76 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import real_size
+from arms import ARMS
+from foreign import FOREIGN
+from meter import Meter
 
-COUNTS = (2, 8)
-
-
-def own_pages() -> float:
-    """MB of memory that no other process shares and no file backs."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-
-
-def baseline(base: Path, data: Path, told: argparse.Namespace, steps: int) -> list[float]:
-    """The loop as diffusers' script has it: everything that is asked of the frozen parts is asked in every step."""
-    import numpy as np
-    import torch
-    from diffusers import DDPMScheduler, DiffusionPipeline
-    from peft import LoraConfig
-    from PIL import Image
-
-    half = {"bf16": torch.bfloat16, "no": torch.float32}[told.precision]
-    more = {"safety_checker": None} if told.model == "sd15" else {}
-    pipe: Any = DiffusionPipeline.from_pretrained(base, **more)  # the script casts what it has opened
-    unet, vae, scheduler = pipe.unet, pipe.vae, DDPMScheduler.from_config(pipe.scheduler.config)
-    for part in (unet, vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
-        if part is not None:
-            part.requires_grad_(False)
-            part.to(dtype=torch.float32 if part is vae and told.model == "sdxl" else half)
-    torch.manual_seed(0)
-    unet.add_adapter(
-        LoraConfig(r=16, lora_alpha=16, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"])
-    )
-    trained = [p for p in unet.parameters() if p.requires_grad]
-    if told.checkpointing:
-        unet.enable_gradient_checkpointing()
-    unet.train()
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=1e-2)
-    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
-    losses = []
-    for step in range(steps):
-        row, side = rows[step % len(rows)], told.resolution
-        image = Image.open(data / row["file_name"]).convert("RGB")
-        scale = side / min(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        pixels = torch.from_numpy(np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 127.5 - 1)
-        with torch.no_grad():
-            latents = vae.encode(pixels.permute(2, 0, 1)[None].to(vae.dtype)).latent_dist.sample()
-            latents = (latents * vae.config.scaling_factor).to(half)
-            if told.model == "sd15":
-                text, added = pipe.encode_prompt([row["text"]], "cpu", 1, False)[0], None
-            else:
-                text, _, pooled, _ = pipe.encode_prompt([row["text"]], device="cpu", do_classifier_free_guidance=False)
-                times = torch.tensor([[image.height, image.width, top, left, side, side]])
-                added = {"text_embeds": pooled, "time_ids": times}
-        noise = torch.randn_like(latents)
-        at = torch.randint(0, scheduler.config.num_train_timesteps, (1,))
-        noisy = scheduler.add_noise(latents, noise, at)
-        with torch.autocast("cpu", torch.bfloat16, enabled=told.precision == "bf16"):
-            answer = unet(noisy, at, text, added_cond_kwargs=added).sample
-        loss = torch.nn.functional.mse_loss(answer.float(), noise.float())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
-
-
-def kit(base: Path, data: Path, told: argparse.Namespace, steps: int) -> list[float]:
-    import torch
-
-    from hf_diffusion_kit.data import load_captioned
-    from hf_diffusion_kit.families import detect
-    from hf_diffusion_kit.methods import Lora
-    from hf_diffusion_kit.training.settings import TrainSettings
-    from hf_diffusion_kit.training.trainer import Trainer
-
-    settings = TrainSettings(
-        steps=steps,
-        resolution=(told.resolution,),
-        mixed_precision=told.precision,
-        gradient_checkpointing=told.checkpointing,
-        checkpointing_steps=0,
-        disk_cache=False,
-    )
-    dtype = {"bf16": torch.bfloat16, "no": torch.float32}[told.precision]
-    family = detect(base).open(base, dtype=dtype)
-    return Trainer(family, Lora(rank=16), settings, load_captioned(data), progress=False, say=lambda _: None).fit()
-
-
-ARMS = {"baseline": baseline, "kit": kit}
+MOST_WAITING = 1.1
+TRIES = 4
 
 
 def child(told: argparse.Namespace) -> None:
+    meter = Meter().watch()
     import torch
 
     torch.set_num_threads(1)
-    peak, stop = [own_pages()], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.02):
-            peak[0] = max(peak[0], own_pages())
-
-    threading.Thread(target=watch, daemon=True).start()
-    began = time.perf_counter()
-    losses = ARMS[told.child](*(Path(place) for place in told.places), told, told.steps)
-    stop.set()
-    told_s = {"cpu_s": time.process_time(), "wall_s": time.perf_counter() - began, "private_mb": peak[0]}
-    print(json.dumps({**told_s, "loss": statistics.mean(losses)}))
+    if told.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    meter.mark_steps(torch.cuda.synchronize if told.device == "cuda" else None)
+    losses = {**ARMS, **FOREIGN}[told.child](*(Path(place) for place in told.places), told, meter)
+    meter.mark("end")
+    phases = {mark.name: [round(mark.cpu_s, 2), round(mark.peak_mb)] for mark in meter.marks if mark.name != "step"}
+    gpu = {"gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20)} if told.device == "cuda" else {}
+    print(json.dumps({**meter.told(), **gpu, "loss": round(statistics.mean(losses), 4) if losses else None, "phases": phases}))
 
 
-def run(arm: str, told: argparse.Namespace, steps: int, places: list[Path]) -> dict[str, float]:
-    words = [
-        sys.executable,
-        __file__,
-        "--child",
-        arm,
-        "--steps",
-        str(steps),
-        "--model",
-        told.model,
-        "--precision",
-        told.precision,
-    ]
-    words += [
-        "--resolution",
-        str(told.resolution),
-        *(["--checkpointing"] if told.checkpointing else []),
-        "--places",
-        *map(str, places),
-    ]
+def run(arm: str, told: argparse.Namespace, places: list[Path]) -> dict[str, Any]:
+    """One process, again where it was disturbed."""
+    words = ["--child", arm, "--steps", told.steps, "--model", told.model, "--precision", told.precision]
+    words += ["--device", told.device, "--compile", told.compile]
+    words += ["--resolution", told.resolution, "--scratch", told.scratch, *(["--checkpointing"] if told.checkpointing else [])]
+    for name in ("diffusers_script", "sd_scripts"):
+        words += [f"--{name.replace('_', '-')}", getattr(told, name)] if getattr(told, name) else []
+    words += ["--places", *places]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(told.scratch / "training-cache")}
-    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
-    if done.returncode:
-        raise SystemExit(f"{arm} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if arm == "sd-scripts" and told.sd_deps:
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(told.sd_deps), env.get("PYTHONPATH"))))
+    for number in range(TRIES):
+        command = [sys.executable, __file__, *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+        if done.returncode:
+            raise SystemExit(f"{arm} failed:\n{done.stderr[-3000:]}")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if answer["wall_over_cpu"] <= MOST_WAITING or told.device != "cpu":
+            return {**answer, "void_before": number}
+        print(f"{arm}: void, wall / CPU {answer['wall_over_cpu']}", flush=True)
+    raise SystemExit(f"{arm}: disturbed {TRIES} times; run it where nothing else runs")
 
 
-def pair(told: argparse.Namespace, number: int, places: list[Path]) -> dict[str, dict[str, float]]:
-    """Both arms at both counts, in an order that turns round from pair to pair."""
-    arms = list(ARMS) if number % 2 == 0 else list(ARMS)[::-1]
-    few, many = told.counts
-    answers = {}
-    for arm in arms:
-        short, long = run(arm, told, few, places), run(arm, told, many, places)
-        step = (long["cpu_s"] - short["cpu_s"]) / (many - few)
-        answers[arm] = {
-            "step_cpu_s": round(step, 3),
-            "start_cpu_s": round(short["cpu_s"] - few * step, 2),
-            "private_mb": round(max(short["private_mb"], long["private_mb"])),
-            "wall_over_cpu": round(max(short["wall_s"] / short["cpu_s"], long["wall_s"] / long["cpu_s"]), 2),
-            "loss": round(long["loss"], 4),
+def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Medians over the rounds, and of the ratios within them: how many times as much as ours another arm takes."""
+    arms = list(rounds[0])
+    keys = [key for key, value in rounds[0]["kit"].items() if isinstance(value, int | float)]
+    middle: dict[str, Any] = {
+        arm: {key: statistics.median(r[arm][key] for r in rounds) for key in keys if rounds[0][arm][key] is not None}
+        for arm in arms
+    }
+    ratio = {
+        arm: {
+            key: round(statistics.median(r[arm][key] / r["kit"][key] for r in rounds), 2)
+            for key in (("step_wall_s", "gpu_mb") if "gpu_mb" in rounds[0]["kit"] else ("step_cpu_s", "private_mb"))
         }
-    return answers
+        for arm in arms
+        if arm != "kit"
+    }
+    for arm in arms:
+        middle[arm]["phases"] = rounds[-1][arm]["phases"]
+    steps = {arm: [r[arm]["step_cpu_s"] for r in rounds] for arm in arms}
+    return {"times_less": ratio, **middle, "rounds": len(rounds), "steps_cpu_s": steps}
 
 
 def main() -> None:
@@ -179,34 +93,45 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--counts", type=int, nargs=2, default=COUNTS)
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: wall seconds a step, max_memory_allocated"
+    )
+    parser.add_argument("--compile", choices=("no", "default", "reduce-overhead"), default="no", help="of our denoiser")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--pictures", type=int, default=10, help="fewer make ours start sooner and leave the step as it is")
+    parser.add_argument("--arms", nargs="*", help="only these; `kit` is always among them")
+    parser.add_argument("--diffusers-script", type=Path)
+    parser.add_argument("--sd-scripts", type=Path)
+    parser.add_argument("--sd-deps", type=Path, help="where `pip install --target` put the versions that sd-scripts asks for")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/hfdk-bench"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
-    parser.add_argument("--child", choices=ARMS)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--child", choices=(*ARMS, *FOREIGN))
     parser.add_argument("--places", nargs=2)
     told = parser.parse_args()
     if told.child:
         child(told)
         return
+    import torch
+
+    if told.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no GPU here that torch can use: run it on the CPU, or install torch for your card")
     told.scratch.mkdir(parents=True, exist_ok=True)
-    places = [real_size.folder(told.model, told.scratch), real_size.pictures(told.scratch, 10, told.resolution)]
-    pairs = []
-    for number in range(told.pairs):
-        pairs.append(pair(told, number, places))
-        print(json.dumps(pairs[-1]))
-    ratio = {
-        key: round(statistics.median(p["baseline"][key] / p["kit"][key] for p in pairs), 2)
-        for key in ("step_cpu_s", "private_mb")
-    }
-    middle = {arm: {key: statistics.median(p[arm][key] for p in pairs) for key in pairs[0][arm]} for arm in ARMS}
+    places = [real_size.folder(told.model, told.scratch), real_size.pictures(told.scratch, told.pictures, told.resolution)]
+    there = [*ARMS, *(name for name in FOREIGN if getattr(told, name.replace("-", "_")))]
+    arms = [arm for arm in there if told.arms is None or arm in (*told.arms, "kit")]
+    rounds: list[dict[str, dict[str, Any]]] = []
+    for number in range(told.rounds):
+        rounds.append({arm: run(arm, told, places) for arm in (arms if number % 2 == 0 else arms[::-1])})
+        print(json.dumps(rounds[-1]), flush=True)
     name = f"{told.model} {told.resolution} {told.precision}{' checkpointing' if told.checkpointing else ''}"
+    if told.device == "cuda":
+        name += f" {torch.cuda.get_device_name()}{f' compile {told.compile}' if told.compile != 'no' else ''}"
     from hf_diffusion_kit.hardware import hardware, pick_device, versions
 
     results = json.loads(told.out.read_text()) if told.out.is_file() else {}
-    results[name] = {"times_less": ratio, **middle, "pairs": len(pairs)}
-    results |= {"versions": versions(), "hardware": hardware(pick_device("cpu"))}
+    results[name] = {**summary(rounds), "pictures": told.pictures, "steps": told.steps}
+    results |= {"versions": versions(), "hardware": hardware(pick_device(told.device))}
     told.out.write_text(json.dumps(results, indent=1) + "\n")
     print(name, json.dumps(results[name], indent=1))
 

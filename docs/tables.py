@@ -3,9 +3,11 @@
 python docs/tables.py     writes them into README.md between their marks
 """
 
+import json
 from pathlib import Path
 
 from hf_diffusion_kit.families import FAMILIES
+from hf_diffusion_kit.formats import FORMATS
 from hf_diffusion_kit.methods import METHODS, fits
 
 README = Path(__file__).parent.parent / "README.md"
@@ -14,6 +16,15 @@ FAMILY = {
     "sd2": "Stable Diffusion 2.x",
     "sdxl": "Stable Diffusion XL",
     "sd3": "Stable Diffusion 3, 3.5",
+    "flux": "FLUX.1 [dev]",
+    "flux-schnell": "FLUX.1 [schnell]",
+    "flux2-klein": "FLUX.2 [klein]",
+    "z-image": "Z-Image",
+    "qwen-image": "Qwen-Image",
+    "sana": "Sana",
+    "lumina2": "Lumina-Image 2",
+    "auraflow": "AuraFlow",
+    "chroma": "Chroma",
 }
 METHOD = {
     "lora": "adapters on captioned pictures: LoRA, rsLoRA, DoRA, LoHa, LoKr, OFT",
@@ -25,18 +36,65 @@ METHOD = {
 }
 
 
-def methods_by_families() -> str:
-    """A row a family, a column a method; each tick is a case of tests/test_methods.py and tests/test_formats.py."""
-    head = ["family", *(f"`{name}`" for name in METHODS)]
-    rows = [
-        [f"{FAMILY.get(name, name)} (`{name}`)", *("✓" if fits(m, kind) else "–" for m in METHODS.values())]
-        for name, kind in FAMILIES.items()
-    ]
+SOME = ("kohya", "single-file")
+"""Formats that not every family has."""
+WEIGHTS = Path(__file__).parent.parent / "benchmarks" / "results" / "memory.json"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-TABLES = {"methods": methods_by_families}
+def methods() -> str:
+    return table(["method", "what learns"], [[f"`{name}`", METHOD[name]] for name in METHODS])
+
+
+def families() -> str:
+    """A row a family; each method is a case of tests/test_methods.py, each format one of test_formats.py, test_kohya.py, test_single_file.py."""
+
+    def tick(there: bool) -> str:
+        return "✓" if there else "–"
+
+    rows = [
+        [
+            f"{FAMILY.get(name, name)} (`{name}`)",
+            *(tick(fits(method, kind)) for method in METHODS.values()),
+            *(tick(FORMATS[form].takes(kind)) for form in SOME),
+        ]
+        for name, kind in FAMILIES.items()
+    ]
+    return table(["family", *(f"`{name}`" for name in (*METHODS, *SOME))], rows)
+
+
+def memory() -> str:
+    """What a LoRA of each base takes, from benchmarks/memory.py."""
+    told = json.loads(WEIGHTS.read_text(encoding="utf-8"))["rows"]
+    head = [
+        "base",
+        "pixels",
+        "denoiser",
+        "weights, bf16",
+        "activations",
+        "with checkpointing",
+        "a step",
+        "with checkpointing",
+        "and nf4",
+    ]
+    rows = [
+        [
+            row["base"],
+            str(row["resolution"]),
+            f"{row['denoiser_billions']:.1f} B",
+            *(f"{row[name]:.1f} GB" for name in ("weights_gb", "activations_gb", "activations_checkpointed_gb")),
+            *(f"{row[name]:.1f} GB" for name in ("step_gb", "step_checkpointed_gb", "step_checkpointed_4bit_gb")),
+        ]
+        for row in told
+    ]
+    return table(head, rows)
+
+
+TABLES = {"methods": methods, "families": families, "memory": memory}
 
 
 def written(text: str) -> str:

@@ -261,7 +261,7 @@ def examine(job: Job, family: Family, rows: Captioned) -> None:
         return told.seen + told.cut
 
     size = min(training_size(family, job.recipe.training))
-    most = family.pipe.tokenizer.model_max_length
+    most = max(family.lengths().values())
     try:
         report = check(rows, resolution=size, count_tokens=count, tokens=most, progress=job.progress)
     except KitError as error:  # training will meet it again where it matters

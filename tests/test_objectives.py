@@ -1,6 +1,6 @@
 """The maths of training, against diffusers' own schedulers and by hand: the same numbers, or the adapter learns the wrong thing."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hf_diffusion_kit.data import Captioned, load_captioned
 from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.families import FAMILIES
 from hf_diffusion_kit.methods import Batch, DreamBooth, Lora, denoising_loss
-from hf_diffusion_kit.objectives import Ddpm, Noised
+from hf_diffusion_kit.objectives import Ddpm, Flow, Noised, options_for
 from hf_diffusion_kit.training.settings import TrainSettings
 from hf_diffusion_kit.training.settings_noise import NoiseSettings
 from hf_diffusion_kit.training.trainer import Trainer
@@ -245,11 +245,15 @@ def test_what_cannot_be_is_refused_by_name(wrong: dict[str, Any], said: str) -> 
 
 
 def test_settings_and_objective_have_the_same_options_and_defaults() -> None:
-    assert NoiseSettings().objective_options() == {
-        k: v for k, v in asdict(Ddpm(ALPHAS_T)).items() if k in asdict(NoiseSettings())
-    }
+    told = NoiseSettings().objective_options()
+    defaults = asdict(Ddpm(ALPHAS_T)) | {field.name: field.default for field in fields(Flow)}
+    assert told == {name: value for name, value in defaults.items() if name in told}
+    for kind in (Ddpm, Flow):
+        own = options_for(kind, told)
+        assert own and own.keys() <= {field.name for field in fields(kind)}
+    assert options_for(Ddpm, told).keys() | options_for(Flow, told).keys() == told.keys()
     for options in EVERYTHING:
-        Ddpm(ALPHAS_T, "v_prediction", **NoiseSettings(**options).objective_options())
+        Ddpm(ALPHAS_T, "v_prediction", **options_for(Ddpm, NoiseSettings(**options).objective_options()))
 
 
 # With models

@@ -40,7 +40,7 @@ def family(name: str = "sd1", *, dropout: float = 0.0) -> tuple[Family, dict[str
 
 def held(of: Family, ids: Sequence[str] = ("p0", "p1", "p2")) -> list[Held]:
     def batch(place: int) -> Batch:
-        pixels_B3RG = torch.rand(1, 3, tiny.HEIGHT, tiny.WIDTH, generator=torch.Generator().manual_seed(place)) * 2 - 1
+        pixels_B3RG = torch.rand(1, 3, *tiny.size(of.pipe), generator=torch.Generator().manual_seed(place)) * 2 - 1
         geometry_B6 = torch.tensor([[tiny.HEIGHT, tiny.WIDTH, 0, 0, tiny.HEIGHT, tiny.WIDTH]])
         return Batch(of.posterior(pixels_B3RG).mean_BCHW, of.encode_captions([WORDS[place]], geometry_B6))
 

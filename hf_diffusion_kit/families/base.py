@@ -241,9 +241,13 @@ class Family(ABC):
     def count_tokens(self, caption: str) -> TokenCount:
         """What the tokenizer makes of a caption, and what falls off its end and no text encoder sees: of several tokenizers the longest,
         of equally long ones the one that cuts most."""
-        lengths = {name: self.most_tokens.get(name, getattr(self.pipe, name).model_max_length) for name in self.tokenizers}
+        lengths = self.lengths()
         longest = [name for name, length in lengths.items() if length == max(lengths.values())]
         return max((self._count(name, caption, lengths[name]) for name in longest), key=lambda told: told.cut)
+
+    def lengths(self) -> dict[str, int]:
+        """Tokenizer -> how many tokens of a caption are read."""
+        return {name: self.most_tokens.get(name, getattr(self.pipe, name).model_max_length) for name in self.tokenizers}
 
     def _count(self, name: str, caption: str, length: int) -> TokenCount:
         tokenizer = getattr(self.pipe, name)
@@ -258,6 +262,10 @@ class Family(ABC):
         return len(tokenizer(caption, truncation=False, verbose=False).input_ids)
 
     # What is in memory
+
+    def compute_twice(self, way: Callable[..., Any]) -> None:
+        """Gradient checkpointing (Chen et al. 2016): layers keep their inputs and are computed anew on the way back, through `way`."""
+        self.model.enable_gradient_checkpointing(way)  # type: ignore[operator]
 
     @property
     def can_release(self) -> bool:

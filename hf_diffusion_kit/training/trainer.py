@@ -76,7 +76,7 @@ class Trainer:
         sharding.aside(self)
         self.trained = method.adapt(family, number(settings.seed, "adapter"))
         if settings.gradient_checkpointing:
-            family.model.enable_gradient_checkpointing(on_cpu.checkpointed)  # type: ignore[operator]
+            family.compute_twice(on_cpu.checkpointed)
         self.hollow = sharding.begin(self)
         """The denoiser without its weights, where they are shared out over the processes."""
         self.weights = {f"{part.part}.{name}": p for part in self.trained for name, p in part.parameters.items()}
