@@ -31,6 +31,23 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+DEEP = frozenset(("flux2-klein", "flux-schnell", "chroma", "auraflow"))
+SLOWER: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("test_families", "test_methods", "test_formats", "test_validation"), DEEP),
+    **dict.fromkeys(
+        ("test_init_from", "test_lora_files", "test_kohya", "test_single_file", "test_one_file_bases"), frozenset(["sdxl"])
+    ),
+}
+"""File -> bases with which it is a slow test: deep toys, and those whose like is tried beside them. Parity and answers are asked of all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        told = getattr(item, "callspec", None)
+        if told and SLOWER.get(item.path.stem, frozenset()) & {value for value in told.params.values() if isinstance(value, str)}:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     import torch

@@ -13,6 +13,7 @@ from hf_diffusion_kit.records import RunRecord
 KEYS = {"unseen_before", "unseen_after", "others_before", "others_after", "reload_difference", "seconds"}
 
 
+@pytest.mark.slow
 def test_each_chapter_of_the_story_is_told(tmp_path: Path, online: None) -> None:
     heard: list[str] = []
     told = demo(tmp_path / "out", digit=4, judged=8, say=heard.append, progress=False, steps=3, class_count=7, pictures=2)

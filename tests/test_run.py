@@ -70,7 +70,7 @@ def test_what_the_doctor_cannot_read_stops_no_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(job, "training_size", lambda *_: (32, 32))
     said: list[str] = []
     told: Any = SimpleNamespace(recipe=SimpleNamespace(training=None), progress=False, say=said.append)
-    family: Any = SimpleNamespace(pipe=SimpleNamespace(tokenizer=SimpleNamespace(model_max_length=77)))
+    family: Any = SimpleNamespace(lengths=lambda: {"tokenizer": 77})
     job.examine(told, family, None)  # type: ignore[arg-type]
     assert len(said) == 1 and said[0].startswith("data: the doctor could not look: ") and "row 3" in said[0]
 

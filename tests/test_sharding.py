@@ -27,7 +27,7 @@ from hf_diffusion_kit.training.trainer import Trainer
 from sharded_run import RUNS, WHOLE
 from toyruns import Pictures
 
-pytestmark = pytest.mark.timeout(900)  # two processes on a machine that may have other work
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two processes on a machine that may have other work
 
 
 @pytest.fixture(scope="module")
