@@ -77,3 +77,20 @@ def test_times_are_drawn_from_where_the_solver_goes(name: str) -> None:
     plain = [sigma / (shift - (shift - 1) * sigma) for sigma in heard[0][:-1].tolist()]  # undone, the times lie evenly
     gaps = [one - other for one, other in itertools.pairwise(plain)]
     assert max(gaps) - min(gaps) < 2e-3 + 0.2 * max(gaps)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_caption_is_not_heard_beyond_its_end(name: str) -> None:
+    """Captions of a batch are filled up to one length; each is answered as if it were alone."""
+    family = FAMILIES[name](tiny.pipeline(name))
+    latents = [tiny.latents(family.pipe, seed) for seed in (0, 1)]
+    geometry, times_B = torch.tensor([[*ORIGINAL, *CROP, tiny.HEIGHT, tiny.WIDTH]] * 2), torch.tensor([0.3, 0.7])
+    if not isinstance(family.objective(), Flow):
+        times_B = torch.tensor([300, 700])
+    cond = family.encode_captions(["the cat", "a dog on the mat"], geometry)
+    with torch.no_grad():
+        whole = family.predict(torch.cat(latents), times_B, cond)
+        for place in (0, 1):
+            alone = {key: value[place : place + 1] for key, value in cond.items()}
+            one = family.predict(latents[place], times_B[place : place + 1], alone)
+            torch.testing.assert_close(whole[place], one[0], atol=1e-5, rtol=1e-4)

@@ -46,7 +46,7 @@ ROOMS = {  # room -> rooms below it that it may import
     "hub": {"errors", "records", "cards"},
     "training": {"errors", "records", "config", "data", "objectives", "families", "methods"},
     "digits": {"errors", "objectives", "data", "sheet"},
-    "studio": {"errors", "data", "families", "formats", "evaluation", "hub"},
+    "studio": {"errors", "data", "hub"},
     "testing": {"hub"},
 }
 ABOVE = {"cli", "demo", "__init__", "__main__", *TOP}

@@ -285,6 +285,22 @@ def test_the_prior_by_the_base_is_nothing_at_first_and_then_what_was_forgotten(n
     torch.testing.assert_close(both, subject + 0.5 * held)
 
 
+def test_class_pictures_are_learnt_under_their_own_words() -> None:
+    method: Any = replace(METHOD["dreambooth"], prior_weight=0.5)  # type: ignore[type-var]
+    family = family_of("sd1")
+    method.adapt(family, seed=0)
+    given, objective = batch(family, method), family.objective()
+    assert given.prior is not None
+    drawn, mixed = draws(3), draws(3)
+    expected = denoising_loss(family, objective, replace(given, prior=None), drawn)
+    expected = expected + 0.5 * denoising_loss(family, objective, given.prior, drawn)
+    told = method.loss(family, objective, given, draws(3))
+    torch.testing.assert_close(told, expected)
+    other = denoising_loss(family, objective, given, mixed)
+    other = other + 0.5 * denoising_loss(family, objective, replace(given.prior, cond=given.cond), mixed)
+    assert abs(float((told - other).detach())) > 1e-5
+
+
 def test_asking_the_base_leaves_gradients_and_what_learns_as_they_were() -> None:
     method = replace(METHOD["dreambooth-base"], prior_weight=0.0)  # type: ignore[type-var]
     grads = []

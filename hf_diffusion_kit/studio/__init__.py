@@ -1,5 +1,4 @@
-"""Pages for one pair of eyes on this machine: captions to edit, a trained adapter to try.
+"""Pages for one pair of eyes on this machine: captions to edit.
 
-`site` is the door that both go through; `captions` and `tables` read and write captions, `drawing` draws pictures; `*_page` is what a
-browser is given.
+`site` is the door that a browser goes through; `captions` and `tables` read and write captions; `captions_page` is what it may ask.
 """
