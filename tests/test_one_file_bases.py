@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import tiny
 import toyset
@@ -54,6 +55,10 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"\x80")
     with pytest.raises(ModelError, match=r"model.ckpt: is a pickle"):
         bases.resolve(str(tmp_path / "model.ckpt"))
+    tiny.pipeline("sana").save_pretrained(tmp_path / "sana")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other.safetensors: is one file, and diffusers opens none of a sana"):
+        bases.resolve(str(tmp_path / "other.safetensors"), config=str(tmp_path / "sana"))
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
     with pytest.raises(ModelError, match=r"cut.safetensors: cannot be opened"):
         bases.resolve(str(tmp_path / "cut.safetensors"), config=str(tmp_path))

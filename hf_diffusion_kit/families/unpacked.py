@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from diffusers.loaders import FromSingleFileMixin
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -24,6 +25,9 @@ def unpack(file: Path, folder: Path, *, config: str | None = None) -> None:
             dtype = told.get_tensor(next(iter(told.keys()))).dtype
         config = config or str(fetch_diffusers_config(load_file(file))["pretrained_model_name_or_path"])
         family = detect(config)
+        if not issubclass(family.pipeline_class, FromSingleFileMixin):
+            fix = "name a Hub id or a folder in the diffusers layout"
+            raise ModelError(f"is one file, and diffusers opens none of a {family.name}", where=file, fix=fix, case=3)
         more = {name: value for name, value in family.left_out.items() if name not in ("image_encoder", "feature_extractor")}
         local = Path(config).is_dir()
         with quiet_loading():
