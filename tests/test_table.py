@@ -277,6 +277,7 @@ def upload(hub: LocalHub, folder: Path, name: str, private: bool = False) -> Non
     hub.door.api.upload_folder(repo_id=name, folder_path=folder, repo_type="dataset")
 
 
+@pytest.mark.slow
 def test_a_dataset_of_the_hub_by_id_on_disk_and_as_a_stream(hub: LocalHub, tmp_path: Path) -> None:
     data = table(captions=[[f"{n} a", f"{n} b"] for n in range(24)], image_id=list(range(24)))
     for shard in range(2):
@@ -346,6 +347,7 @@ print(json.dumps(asdict(load_captioned("hf://datasets/you/cats", revision="main"
 """
 
 
+@pytest.mark.slow
 def test_what_was_read_of_the_hub_is_told_by_its_commit_and_read_again_from_there(hub: LocalHub, tmp_path: Path) -> None:
     rows = table(text=["a", "b"], image_id=[1, 2])
     rows.to_parquet(tmp_path / "set" / "cats.parquet")
