@@ -21,6 +21,7 @@ from hf_diffusion_kit.cards import front_matter
 from hf_diffusion_kit.cards.model_card import LOSS, PROGRESS
 from hf_diffusion_kit.cli import export as verb
 from hf_diffusion_kit.errors import HubError, ModelError
+from hf_diffusion_kit.families import FAMILIES
 from hf_diffusion_kit.formats import FORMATS
 from hf_diffusion_kit.hub.rules import card_faults
 from hf_diffusion_kit.hub.secrets import scan_file
@@ -134,7 +135,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_every_method_is_here() -> None:
     assert {method["name"] for _, method, _ in CASES.values()} == set(METHODS)
-    assert {family for family, _, _ in CASES.values()} == set(tiny.TOYS)
+    assert {family for family, _, _ in CASES.values()} == {name for name, kind in FAMILIES.items() if kind.learns_words}
 
 
 @pytest.mark.parametrize("name", CASES)
