@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_diffusion_kit.families import FAMILIES
 from hf_diffusion_kit.formats import FORMATS
-from hf_diffusion_kit.methods import METHODS, fits
+from hf_diffusion_kit.methods import METHODS
 
 README = Path(__file__).parent.parent / "README.md"
 FAMILY = {
@@ -59,7 +59,7 @@ def families() -> str:
     rows = [
         [
             f"{FAMILY.get(name, name)} (`{name}`)",
-            *(tick(fits(method, kind)) for method in METHODS.values()),
+            *(tick(method.fits(kind)) for method in METHODS.values()),
             *(tick(FORMATS[form].takes(kind)) for form in SOME),
         ]
         for name, kind in FAMILIES.items()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from hf_diffusion_kit.families import FAMILIES
-from hf_diffusion_kit.methods import Lora, Method, fits
+from hf_diffusion_kit.methods import Lora, Method
 
 WIDER = {"transformer": "attention+ff", "conv": "all-linear"}
 """Preset of U-Nets -> what stands for it where there are no convolutions."""
@@ -12,7 +12,7 @@ WIDER = {"transformer": "attention+ff", "conv": "all-linear"}
 
 def cells(methods: dict[str, Method]) -> list[tuple[str, str]]:
     """(family, method) for all that go together, by the names of both."""
-    return [(name, how) for how, method in methods.items() for name, kind in FAMILIES.items() if fits(type(method), kind)]
+    return [(name, how) for how, method in methods.items() for name, kind in FAMILIES.items() if method.fits(kind)]
 
 
 def fitted(method: Method, name: str) -> Any:

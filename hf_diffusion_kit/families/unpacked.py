@@ -6,7 +6,6 @@ import torch
 from diffusers.loaders import FromSingleFileMixin
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from ..errors import ModelError
 from . import detect
@@ -22,8 +21,11 @@ def unpack(file: Path, folder: Path, *, config: str | None = None) -> None:
     """
     try:
         with safe_open(file, "pt") as told:
-            dtype = told.get_tensor(next(iter(told.keys()))).dtype
-        config = config or str(fetch_diffusers_config(load_file(file))["pretrained_model_name_or_path"])
+            names = list(told.keys())
+            dtype = told.get_tensor(next(iter(names))).dtype
+            # Names and shapes tell what it is; the weights are read once, by diffusers.
+            shapes = {} if config else {key: torch.empty(told.get_slice(key).get_shape(), device="meta") for key in names}
+        config = config or str(fetch_diffusers_config(shapes)["pretrained_model_name_or_path"])
         family = detect(config)
         if not issubclass(family.pipeline_class, FromSingleFileMixin):
             fix = "name a Hub id or a folder in the diffusers layout"

@@ -48,6 +48,11 @@ class Trained:
 class Method(ABC):
     name: ClassVar[str]
 
+    @classmethod
+    def fits(cls, family: type[Family]) -> bool:
+        """Whether the method makes sense for a family at all."""
+        return True
+
     @property
     @abstractmethod
     def formats(self) -> tuple[str, ...]:

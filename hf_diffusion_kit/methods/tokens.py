@@ -26,6 +26,11 @@ class Tokens(Method):
     """Embedding rows a word: more say more, and take as many of the caption's tokens. Pipelines read `<cat-toy>` as
     `<cat-toy> <cat-toy>_1 ...` by themselves."""
 
+    @classmethod
+    def fits(cls, family: type[Family]) -> bool:
+        """New words need a text side that stock readers take them into."""
+        return family.learns_words
+
     def __post_init__(self) -> None:
         positive("method", vectors=self.vectors)
         for place, token in enumerate(self.tokens):
@@ -56,7 +61,7 @@ class Tokens(Method):
         return tuple(missing)
 
     def check(self, family: Family) -> None:
-        if not family.learns_words:
+        if not self.fits(type(family)):
             what, fix = f"a {family.name} is taught no new words: no stock reader takes them", "method = lora, or dreambooth"
             raise ConfigError(what, where="method: name", fix=fix, case=4)
         if not self.tokens:
