@@ -31,7 +31,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-DEEP = frozenset(("flux2-klein", "flux-schnell", "chroma", "auraflow", "sana"))
+DEEP = frozenset(("flux2-klein", "flux-schnell", "z-image", "chroma", "auraflow", "sana", "lumina2"))
 SLOWER: dict[str, frozenset[str]] = {
     **dict.fromkeys(("test_families", "test_methods", "test_formats", "test_validation"), DEEP),
     **dict.fromkeys(

@@ -16,7 +16,7 @@ from hf_diffusion_kit.errors import ConfigError
 from hf_diffusion_kit.launch import free_port, place, watched
 from hf_diffusion_kit.training.processes import join
 
-pytestmark = pytest.mark.timeout(900)  # two processes on a machine that may have other work
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two processes on a machine that may have other work
 
 
 @pytest.fixture(scope="module")
