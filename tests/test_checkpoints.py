@@ -95,6 +95,7 @@ def test_a_place_where_nothing_can_be_written_is_found_before_the_first_step(
     assert caught.value.exit_code == 5 and "\n" not in caught.value.line() and str(places[kind]) in caught.value.line()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_removed_in_mid_run_is_made_again(
     base: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

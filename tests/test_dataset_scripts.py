@@ -110,6 +110,7 @@ def at_scale(at: Path, nodes: int, *words: str) -> list[tuple[int, str, str]]:
     return [(process.returncode, *words) for process, words in zip(running, said, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_four_nodes_cover_every_row_exactly_once(shards: int, tmp_path: Path) -> None:
     """Shards that four nodes can share evenly, and shards that they cannot; rows without ids, as most sets of the web have them."""

@@ -80,6 +80,7 @@ def test_shipped_base_draws_what_it_is_asked_for(base: str) -> None:
     assert recorded["accuracy"] >= 0.995 and recorded["pictures"] >= 400
 
 
+@pytest.mark.slow
 def test_other_schedulers_made_from_its_config_leave_latents_whole() -> None:
     pipe, _ = opened("digits")
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
@@ -88,6 +89,7 @@ def test_other_schedulers_made_from_its_config_leave_latents_whole() -> None:
     assert scores.accuracy > 0.9
 
 
+@pytest.mark.slow
 def test_seven_does_not_know_the_others_but_its_vae_can_draw_them() -> None:
     pipe, _ = opened("digits-seven")
     scores, _ = look(pipe, (3, 4, 7), Viewing(each=8))

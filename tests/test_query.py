@@ -107,6 +107,7 @@ def random_choice(rng: random.Random) -> dict[str, Any]:
     return {name: told[name] for name in rng.sample(sorted(told), rng.randrange(1, 5))}
 
 
+@pytest.mark.slow
 def test_the_index_answers_as_the_rows_do(tmp_path: Path) -> None:
     """300 random choices: the same pictures, and the same counts for the same reasons."""
     pair(tmp_path)

@@ -156,6 +156,7 @@ def test_a_unet_of_other_blocks_is_refused() -> None:
         sgm.original("class_embedding", sgm.SD1)
 
 
+@pytest.mark.slow
 def test_a_full_run_is_exported_as_one_and_its_scheduler_is_told(tmp_path: Path) -> None:
     pipe = tiny.pipeline()
     pipe.scheduler = tiny.ddim("v_prediction")

@@ -164,6 +164,7 @@ for count in (20, 210, 1010):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts private memory there")
 def test_private_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
     noise_HW3 = np.random.default_rng(0).integers(0, 256, (180, 180, 3), dtype=np.uint8)
